@@ -136,7 +136,7 @@ class Evaluation(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """A point of the learning curve: what was spent, and the mean score of each way of acting."""
+    """A point of the learning curve: what was spent, each way's mean score, and the measures."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -145,6 +145,7 @@ class CurvePoint(BaseModel):
     gradient_steps: int
     reward: float
     means: dict[str, float]
+    measures: dict[str, float] = Field(default={}, exclude_if=lambda measures: not measures)
 
 
 class Stability(BaseModel):
@@ -177,7 +178,8 @@ class Failure(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """Everything kept of one run. Its series per iteration lie beside it in Parquet.
+    """Everything kept of one run. Its series per iteration lie beside it in Parquet, and so do the
+    texts of its last evaluation, if it has any.
 
     `status` is "finished", "failed" (no cache hit: the run is tried again when asked for) or
     "skipped" (the task says in `reason` why the algorithm does not apply).
@@ -200,12 +202,14 @@ class RunRecord(BaseModel):
     failure: Failure | None = None
     regime: str = ""
     step_unit: str = "steps"
+    scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
     curve: list[CurvePoint] = []
     evaluation: Evaluation | None = None
     stability: Stability = Stability()
     cost: Cost = Cost()
     weights_sha256: str | None = None
     series_sha256: str | None = None
+    texts_sha256: str | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
     provenance: dict[str, Any] = {}
 
     @property

@@ -269,7 +269,7 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
 
 def _keep(event: Ended, store: Store, tally: Tally, monitor: Monitor) -> None:
     spec = event.record.spec
-    record = store.write(event.record, event.series)
+    record = store.write(event.record, event.series, event.texts)
     if not event.lost:
         store.forget(spec)
     tally.running.pop(spec.identity, None)

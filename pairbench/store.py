@@ -2,6 +2,7 @@
 
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.json       the record
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.parquet    its series
+    <results>/<task>/<algorithm>/<first 16 hex of the identity>.texts.parquet
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
 
@@ -38,7 +39,7 @@ PAGES = "leaderboards"
 
 
 LEFTOVER = re.compile(
-    r"\.([0-9a-f]{16}(\.failed-\d+)?\.(json|parquet|safetensors)|\.pid\.lock)\.\d+\.tmp"
+    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock)\.\d+\.tmp"
 )
 """Names of the temporary files that `atomic_write` makes of what is kept here."""
 
@@ -89,8 +90,13 @@ class Store:
             return None, f"{path} was set aside as {aside.name}: {error}"
         return (record if record.status == "finished" else None), None
 
-    def write(self, record: RunRecord, series: Mapping[str, np.ndarray] | None = None) -> RunRecord:
-        """Writes a record, its series first, and returns it with the hash of the series.
+    def write(
+        self,
+        record: RunRecord,
+        series: Mapping[str, np.ndarray] | None = None,
+        texts: Mapping[str, list[str]] | None = None,
+    ) -> RunRecord:
+        """Writes a record, its series and texts first, and returns it with their hashes.
 
         A failure goes to the next free `.failed-<n>` name.
 
@@ -111,6 +117,9 @@ class Store:
             if series and len(next(iter(series.values()))):
                 sha256 = write_series(path.with_suffix(".parquet"), series)
                 record = record.model_copy(update={"series_sha256": sha256})
+            if texts:
+                sha256 = write_texts(path.with_suffix(".texts.parquet"), texts)
+                record = record.model_copy(update={"texts_sha256": sha256})
             data = as_json(record)
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
@@ -169,10 +178,10 @@ def _status(path: Path) -> str | None:
 
 
 def _set_aside(path: Path) -> Path:
-    """Renames an unusable record, and the series beside it; returns the record's new place."""
-    series = path.with_suffix(".parquet")
-    if series.exists():
-        set_aside(series)
+    """Renames an unusable record, and what lies beside it; returns the record's new place."""
+    for beside in (path.with_suffix(".parquet"), path.with_suffix(".texts.parquet")):
+        if beside.exists():
+            set_aside(beside)
     return set_aside(path)
 
 
@@ -260,16 +269,49 @@ def write_series(path: Path, series: Mapping[str, np.ndarray]) -> str:
 
     A value that was not measured (NaN) becomes NULL.
     """
-    import duckdb
     import numpy as np
 
-    columns = {name: np.asarray(column, dtype=np.float32) for name, column in series.items()}
+    return _write_columns(
+        path, {name: np.asarray(column, dtype=np.float32) for name, column in series.items()}
+    )
+
+
+def write_texts(path: Path, texts: Mapping[str, list[str]]) -> str:
+    """Writes columns of text of equal length likewise; returns the file's SHA-256."""
+    import numpy as np
+
+    return _write_columns(
+        path, {name: np.array(column, dtype=object) for name, column in texts.items()}
+    )
+
+
+def read_texts(path: Path) -> dict[str, list[str]]:
+    """Returns the columns of a file of texts.
+
+    Raises:
+        PairBenchError: it is not there, or it is no such file.
+    """
+    import duckdb
+
+    try:
+        with duckdb.connect(config={"threads": 1}) as connection:
+            columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
+    except duckdb.Error as error:
+        raise PairBenchError(
+            f"{path} cannot be read as texts of a run ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return {name: [str(text) for text in column] for name, column in columns.items()}
+
+
+def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
+    import duckdb
+
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
-            connection.register("series", columns)
+            connection.register("columns", dict(columns))
             connection.execute(
-                f"COPY series TO {_quoted(temporary)} (FORMAT parquet, COMPRESSION zstd)"
+                f"COPY columns TO {_quoted(temporary)} (FORMAT parquet, COMPRESSION zstd)"
             )
         data = temporary.read_bytes()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,8 @@ class Task(ABC):
         kind: "control", "language" or "tabular": the key of `Algorithm.presets`.
         source: where the environment or the data come from.
         unit: what `Cost.steps` counts.
+        scores_of: what differs between the scores of an evaluation, and so what their names say:
+            how the "policy" acts, or which "measure" is taken of it.
         variants: settings by variant name, for `name@variant`.
         packages: distributions its numbers depend on, whose versions each record then holds.
     """
@@ -39,6 +41,7 @@ class Task(ABC):
     kind: ClassVar[str]
     source: ClassVar[str]
     unit: ClassVar[str] = "steps"
+    scores_of: ClassVar[Literal["policy", "measure"]] = "policy"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
 
@@ -91,6 +94,10 @@ class Task(ABC):
         Counts into `cost.evaluation_steps` and draws from no stream of the run: evaluating more
         often changes nothing else. `final` may add ways of acting that are only wanted at the end.
         """
+
+    def texts(self) -> dict[str, list[str]]:
+        """Returns what is worth keeping of the last evaluation: columns of text, equally long."""
+        return {}
 
     def random_policy(self) -> Policy | None:
         """Returns the policy of the `random` floor row, or None if the task has none."""

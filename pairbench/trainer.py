@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A record, and its series: columns of equal length, one value per iteration."""
+    """A record, its series, and the texts of its last evaluation.
+
+    Series and texts are columns of equal length: one value per iteration, or per held-out context.
+    """
 
     record: RunRecord
     series: dict[str, np.ndarray]
+    texts: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,6 +155,7 @@ class Run:
                 gradient_steps=self.cost.gradient_steps,
                 reward=self.evaluation.reward,
                 means={name: sum(s) / len(s) for name, s in self.evaluation.scores.items()},
+                measures=self.evaluation.measures,
             )
         )
 
@@ -214,6 +219,7 @@ def train(
         failure=failure,
         regime=algorithm.regime,
         step_unit=task.unit,
+        scores_of=task.scores_of,
         curve=run.curve if run else [],
         evaluation=run.evaluation if run and not failure else None,
         stability=_stability(run) if run and not failure else Stability(),
@@ -222,7 +228,8 @@ def train(
         provenance={**origin, "task": task.provenance()},
     )
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
-    return RunResult(record, {name: rows[:, index] for index, name in enumerate(SERIES)})
+    series = {name: rows[:, index] for index, name in enumerate(SERIES)}
+    return RunResult(record, series, task.texts() if record.evaluation else {})
 
 
 def _random_policy(task: Task) -> Policy:

@@ -23,6 +23,7 @@ from pairbench.store import (
     query,
     read_record,
     read_series,
+    read_texts,
 )
 
 SERIES = {
@@ -143,14 +144,26 @@ def test_a_file_that_is_no_record_is_named_and_set_aside(
 
 
 def test_the_series_of_a_record_set_aside_goes_with_it(store: Store) -> None:
-    record = store.write(finished(), SERIES)
+    record = store.write(finished(), SERIES, {"completion": ["yes"]})
     path = store.path(record)
     series = path.with_suffix(".parquet").read_bytes()
     damage(path, "newer")
     store.find(record.spec)
     assert not path.with_suffix(".parquet").exists()
+    assert not path.with_suffix(".texts.parquet").exists()
     store.write(finished())
     assert path.with_name(f"{path.stem}.parquet.damaged-1").read_bytes() == series
+
+
+def test_texts_come_back_as_they_were_and_cannot_be_mistaken(store: Store) -> None:
+    texts = {"prompt": ["a", "b"], "completion": ["two\nlines", "caf\u00e9 \U0001f600 \0"]}
+    record = store.write(finished(), None, texts)
+    path = store.path(record).with_suffix(".texts.parquet")
+    assert record.texts_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_texts(path) == texts
+    path.write_bytes(b"PAR1 no more")
+    with pytest.raises(PairBenchError, match="cannot be read as texts of a run"):
+        read_texts(path)
 
 
 def test_a_record_under_another_name_is_refused(store: Store) -> None:

@@ -149,6 +149,7 @@ class JudgeCard(Strict):
         held_out_short: "all" again with answers cut short, on the splits not of the policy.
         correlations: of scores with length and repetition.
         agreement: with the objective's other judge on pairs that neither was fitted on.
+        agreement_on_samples: likewise on completions of the initial policy tiny.
         ranks: whether it beats the better length rule by `STANDARD_ERRORS` on held-out pairs; a
             judge that does not may drive smoke tests only.
     """
@@ -175,7 +176,38 @@ class JudgeCard(Strict):
     held_out_short: Accuracy | None
     correlations: Correlations
     agreement: Agreement | None
+    agreement_on_samples: Agreement | None = None
     ranks: bool
+
+    def short(self) -> dict[str, Any]:
+        """Returns what a board shows of the card, in JSON types; shares with standard errors."""
+
+        def share(estimate: Estimate | None) -> str | None:
+            return None if estimate is None else f"{estimate.value:.3f} ± {estimate.error:.3f}"
+
+        every, *sources = self.held_out
+        on_data, on_samples = self.agreement, self.agreement_on_samples
+        entries = {
+            "kind": self.kind,
+            "head_sha256": self.head_sha256,
+            "pairs fitted on": self.fitted_pairs,
+            "held-out pairs": every.n,
+            "accuracy": share(every.judge),
+            **{f"accuracy, {part.source}": share(part.judge) for part in sources},
+            "longer wins": share(every.longer),
+            "shorter wins": share(every.shorter),
+            "constant judge": every.constant,
+            "margin over the better rule": share(every.margin),
+            "accuracy at near-equal length": share(every.near_equal),
+            "accuracy on answers cut short": self.held_out_short
+            and f"{share(self.held_out_short.judge)} at {self.held_out_short.tokens} tokens",
+            "agreement on held-out pairs": on_data and share(on_data.alike),
+            "agreement on the policy's samples": on_samples and share(on_samples.alike),
+            "correlation with log length": self.correlations.length,
+            "correlation with distinct words": self.correlations.distinct,
+            "may rank": "yes" if self.ranks else "no",
+        }
+        return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Oracle(Protocol):
     Attributes:
         name: of what scores.
         ranks: whether its scores have shown that they may rank policies.
-        sha256: of its parts by name.
+        cards: what is known of its parts, by name: the SHA-256 and, of judges, their accuracy.
     """
 
     @property
@@ -54,7 +54,7 @@ class Oracle(Protocol):
     def ranks(self) -> bool: ...
 
     @property
-    def sha256(self) -> Mapping[str, str]: ...
+    def cards(self) -> Mapping[str, Mapping[str, Any]]: ...
 
     def score(
         self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
@@ -77,8 +77,8 @@ class Panel:
         return all(judge.card.ranks for judge in self.judges.values())
 
     @property
-    def sha256(self) -> Mapping[str, str]:
-        return {judge.card.name: judge.card.head_sha256 for judge in self.judges.values()}
+    def cards(self) -> Mapping[str, Mapping[str, Any]]:
+        return {judge.card.name: judge.card.short() for judge in self.judges.values()}
 
     def score(
         self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
@@ -101,7 +101,7 @@ class KnownAnswers:
     """
 
     ranks = True
-    sha256: Mapping[str, str] = {}
+    cards: Mapping[str, Mapping[str, Any]] = {}
 
     def __init__(self, role: Role) -> None:
         from pairbench.language import toy

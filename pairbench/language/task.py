@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.causal import LanguagePolicy, Lora
 from pairbench.language.data import Pair, Preferences, Turn, load, render
+from pairbench.language.judge import STANDARD_ERRORS
 from pairbench.language.metrics import completion_measures
 from pairbench.language.models import (
     LanguageModel,
@@ -27,15 +29,19 @@ from pairbench.language.models import (
     encode_prompts,
     load_model,
 )
-from pairbench.language.oracle import Oracle, judged, oracle
+from pairbench.language.oracle import OBJECTIVES, Oracle, judged, oracle
 from pairbench.policy import Policy
 from pairbench.record import Evaluation
 from pairbench.seeding import Streams
+from pairbench.statistics import win_rate
 from pairbench.task import Task
 from pairbench.teacher import Teacher, TeacherConfig
 
 EVALUATION_SEED = 0
 """Seed of the evaluation's randomness: the same for every seed and algorithm."""
+
+GOLD, PROXY = "gold judge", "proxy judge"
+"""What scores by the two judges are called."""
 
 
 class LanguageConfig(TeacherConfig):
@@ -78,6 +84,18 @@ class Prompts:
         return Prompts(tuple(self.pairs[row] for row in rows), ids[:, -width:])
 
 
+@dataclass(frozen=True)
+class Look:
+    """One completion a held-out prompt: ids, mask and log-probabilities (N, T), texts, scores."""
+
+    responses: Tensor
+    mask: Tensor
+    logp: Tensor
+    texts: list[str]
+    scores: dict[str, NDArray[np.float64]]
+    measures: dict[str, float]
+
+
 class LanguageTask(Task):
     """A preference data set; a subclass gives its name in `pairbench.language.data.load`.
 
@@ -91,6 +109,7 @@ class LanguageTask(Task):
     version = "1"
     kind = "language"
     unit = "completion tokens"
+    scores_of = "measure"
     packages = ("transformers", "tokenizers")
     dataset: ClassVar[str]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -177,7 +196,7 @@ class LanguageTask(Task):
             )
         held_out = _distinct(split["evaluation"])[: config.evaluation_prompts]
         self._evaluation = self._encode(held_out)
-        return LanguagePolicy(
+        policy = LanguagePolicy(
             model.model,
             model.eos,
             seed=streams.seed,
@@ -187,6 +206,8 @@ class LanguageTask(Task):
             micro_rows=config.micro_rows,
             min_length=config.completion_tokens if config.fixed_length else 0,
         )
+        self._initial = self._look(policy)
+        return policy
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
         tokenizer = self.language_model.tokenizer
@@ -327,28 +348,61 @@ class LanguageTask(Task):
 
     def evaluate(self, policy: Policy, final: bool) -> Evaluation:
         assert isinstance(policy, LanguagePolicy)
+        now, before = self._look(policy), self._initial
+        self.cost.evaluation_steps += int(now.mask.sum())
+        self._last = now
+        reference = policy.reference_logp(self._evaluation.ids, now.responses, now.mask)
+        measures = {
+            "kl_ref": float(((now.logp - reference) * now.mask).sum() / len(now.mask)),
+            **now.measures,
+            "variety_of_sft": now.measures["variety"] / max(before.measures["variety"], 1e-9),
+        }
+        if (gold := now.scores.get(GOLD)) is not None:
+            measures["beats_sft"] = float(win_rate(gold, before.scores[GOLD]))
+            objectives = [OBJECTIVES.get(pair.source) for pair in self._evaluation.pairs]
+            if len(parts := sorted({part for part in objectives if part})) > 1:
+                for part in parts:
+                    here = np.array([objective == part for objective in objectives])
+                    measures[f"{GOLD}, {part}"] = float(gold[here].mean())
+        free = self._likelihoods(policy)
+        scores = {**free, **now.scores} if self.caveat else {**now.scores, **free}
+        return Evaluation(
+            scores={name: [float(value) for value in row] for name, row in scores.items()},
+            measures=measures,
+        )
+
+    @property
+    def caveat(self) -> str | None:
+        """One sentence on why no judge ranks here, or None where the gold judge does."""
+        if self.gold is None:
+            return "No judge scores these completions: rows are ranked by preference accuracy."
+        if self.gold.ranks:
+            return None
+        return (
+            f"Smoke test only where it comes to completions: the {self.gold.name} does not beat "
+            f"the better length rule by {STANDARD_ERRORS:g} standard errors on held-out pairs, so "
+            "rows are ranked by the preference accuracy of their implicit reward on held-out pairs."
+        )
+
+    def _look(self, policy: LanguagePolicy) -> Look:
+        """Returns one completion for each held-out prompt, always with the same draws."""
         prompts, config = self._evaluation, self.config
         draws = seeding.generator(EVALUATION_SEED, "evaluation/sampling")
         responses, mask, logp = policy.sample(
             prompts.ids, 1, config.completion_tokens, config.sampling_temperature, draws
         )
-        self.cost.evaluation_steps += int(mask.sum())
-        reference = policy.reference_logp(prompts.ids, responses, mask)
-        by_judge = {
-            role: self._judge(judge, prompts, responses, 1)
-            for role, judge in (("gold", self.gold), ("proxy", self.proxy))
+        texts = self._texts(responses)
+        scores = {
+            name: self._judge(judge, prompts, responses, 1)
+            for name, judge in ((GOLD, self.gold), (PROXY, self.proxy))
             if judge is not None
         }
-        free = self._likelihoods(policy)
-        ranked_by_judge = self.gold is not None and self.gold.ranks
-        scores = {**by_judge, **free} if ranked_by_judge else {**free, **by_judge}
-        return Evaluation(
-            scores={name: [float(value) for value in row] for name, row in scores.items()},
-            measures={
-                "kl_ref": float(((logp - reference) * mask).sum() / len(mask)),
-                **completion_measures(self._texts(responses), responses),
-            },
-        )
+        return Look(responses, mask, logp, texts, scores, completion_measures(texts, responses))
+
+    def texts(self) -> dict[str, list[str]]:
+        """The last evaluation's completions; prompts are named by `prompt_id`, not copied."""
+        ids = [prompt_id(pair.prompt) for pair in self._evaluation.pairs]
+        return {"prompt": ids, "completion": self._last.texts}
 
     def _likelihoods(self, policy: LanguagePolicy) -> dict[str, NDArray[np.float64]]:
         """Returns, per held-out pair, whether the implicit reward orders it, and by how much.
@@ -390,13 +444,19 @@ class LanguageTask(Task):
             "pairs": len(self.data.pairs),
             "dropped": dict(self.data.dropped),
             "model": self.language_model.card,
+            "caveat": self.caveat,
             "judges": {
-                name: sha256
+                name: card
                 for judge in (self.proxy, self.gold)
                 if judge is not None
-                for name, sha256 in judge.sha256.items()
+                for name, card in judge.cards.items()
             },
         }
+
+
+def prompt_id(prompt: tuple[Turn, ...]) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a prompt's plain text."""
+    return hashlib.sha256(render(prompt, None).encode()).hexdigest()[:16]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:

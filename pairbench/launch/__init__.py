@@ -50,6 +50,7 @@ class Ended:
 
     record: RunRecord
     series: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: Mapping[str, list[str]] = field(default_factory=dict)
     lost: bool = False
 
 

@@ -87,7 +87,8 @@ class Local:
             assert worker.job is not None
             return Advanced(worker.job.spec.identity, **message["advanced"])
         worker.job = None
-        return Ended(RunRecord.model_validate(message["ended"]), unpack(message["series"]))
+        record = RunRecord.model_validate(message["ended"])
+        return Ended(record, unpack(message["series"]), message["texts"])
 
     def _lost(self, worker: _Worker) -> Event | None:
         self._workers.remove(worker)

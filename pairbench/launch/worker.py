@@ -84,9 +84,15 @@ def _serve(job: dict[str, Any], events: IO[str]) -> None:
             on_progress=advanced,
         )
     except PairBenchError as error:
-        send({"ended": failed(spec, error).model_dump(mode="json"), "series": {}})
+        send({"ended": failed(spec, error).model_dump(mode="json"), "series": {}, "texts": {}})
     else:
-        send({"ended": result.record.model_dump(mode="json"), "series": pack(result.series)})
+        send(
+            {
+                "ended": result.record.model_dump(mode="json"),
+                "series": pack(result.series),
+                "texts": result.texts,
+            }
+        )
 
 
 if __name__ == "__main__":

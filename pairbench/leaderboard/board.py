@@ -14,15 +14,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.record import Budget, Protocol, RunRecord
+from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, canonical, digest
 
 BASELINE = "reference"
 UNTRAINED = "no training"
 """The regime of the floor rows (`Algorithm.regime`): no opponents in head-to-head comparisons."""
+
+KL, WINS = "kl_ref", "beats_sft"
+"""Measures of a task: KL to the initial policy, nats per response, and the win rate against it."""
+
+AT_KL = (1.0, 3.0, 8.0)
+"""Values of that KL at which rows are compared, nats per response."""
+
+STANDARD_ERRORS = 3.0
+"""By which a trained row should beat the untrained policy."""
+
+JUDGES, CAVEAT, DATA = "judges", "caveat", "data_sha256"
+"""What a task's provenance calls its judges' cards, what readers must know, and its data's hash."""
 
 Status = Literal["finished", "partial", "failed", "skipped"]
 Scores = dict[int, list[float]]
@@ -66,13 +78,29 @@ class RowCost(BaseModel):
 
 
 class CurveBand(BaseModel):
-    """A point of a row's learning curve: interquartile mean over seeds with its 95% interval."""
+    """A point of a row's learning curve: interquartile mean over seeds with its 95% interval.
+
+    `along` are other quantities at that point, means over seeds: the KL to the reference policy and
+    the other scores, where the task measures that KL.
+    """
 
     steps: float
     labels: float
     iqm: float
     low: float | None = None
     high: float | None = None
+    along: dict[str, float] = Field(default={}, exclude_if=lambda along: not along)
+
+
+class AtKL(BaseModel):
+    """What a row's runs had reached when their KL to the reference policy first passed a value.
+
+    Interpolated linearly in the KL between evaluations, the untrained policy being the first of
+    them; only where all finished seeds got there.
+    """
+
+    reward: Reward
+    win_rate: Reward | None = None
 
 
 class Row(BaseModel):
@@ -101,6 +129,7 @@ class Row(BaseModel):
     measures: dict[str, Reward] = {}
     cost: RowCost | None = None
     curve: list[CurveBand] = []
+    at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
@@ -116,7 +145,11 @@ class OtherBoard(BaseModel):
 
 
 class Board(BaseModel):
-    """Rows that may be ranked together, best first, then those without a rank."""
+    """Rows that may be ranked together, best first, then those without a rank.
+
+    `caveats` are what a reader must know before the numbers; `judges` the cards of whatever scored
+    the responses, by name.
+    """
 
     task: str
     title: str
@@ -126,6 +159,9 @@ class Board(BaseModel):
     protocol: Protocol
     step_unit: str
     scored: str
+    scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
+    caveats: list[str] = Field(default=[], exclude_if=lambda caveats: not caveats)
+    judges: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda judges: not judges)
     other_scores: list[str]
     n_contexts: int | None
     baseline: str | None
@@ -170,7 +206,7 @@ def build(
     for record in kept:
         groups[record.spec.board].append(record)
     boards = sorted(
-        (_board(digest, group, baseline) for digest, group in groups.items()),
+        (_board(identity, group, baseline) for identity, group in groups.items()),
         key=lambda board: (board.task, -(board.protocol.budget.steps or 0), board.board),
     )
     titles = [board.title for board in boards]
@@ -230,13 +266,13 @@ def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         configurations[record.spec.configuration].append(record)
-    names = {digest: min(r.row for r in group) for digest, group in configurations.items()}
+    names = {key: min(r.row for r in group) for key, group in configurations.items()}
     shared = list(names.values())
     return {
-        name if shared.count(name) == 1 else f"{name}#{digest[:8]}": sorted(
-            configurations[digest], key=lambda record: record.seed
+        name if shared.count(name) == 1 else f"{name}#{key[:8]}": sorted(
+            configurations[key], key=lambda record: record.seed
         )
-        for digest, name in sorted(names.items(), key=lambda item: (item[1], item[0]))
+        for key, name in sorted(names.items(), key=lambda item: (item[1], item[0]))
     }
 
 
@@ -261,7 +297,7 @@ def distinct(records: Iterable[RunRecord]) -> list[RunRecord]:
     return sorted(best.values(), key=lambda record: record.identity)
 
 
-def _board(digest: str, records: list[RunRecord], baseline: str) -> Board:
+def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
     rows = by_row(records)
     scores = {name: finished_scores(group) for name, group in rows.items()}
     floors = {name for name, group in rows.items() if group[0].regime == UNTRAINED}
@@ -275,6 +311,7 @@ def _board(digest: str, records: list[RunRecord], baseline: str) -> Board:
                 group,
                 floor=name in floors,
                 reference=scores[anchor] if anchor and anchor != name else None,
+                untrained=rows[anchor] if anchor in floors else None,
                 opponents=[scores[n] for n in opponents],
             )
         )
@@ -287,12 +324,15 @@ def _board(digest: str, records: list[RunRecord], baseline: str) -> Board:
     return Board(
         task=first.task,
         title=f"{first.task}, {budget_label(first.protocol.budget)}",
-        board=digest,
+        board=identity,
         task_version=first.task_version,
         task_config=first.task_config,
         protocol=first.protocol,
         step_unit=first.step_unit,
         scored=ways[0] if ways else "",
+        scores_of=first.scores_of,
+        caveats=_caveats(records),
+        judges=_judges(records),
         other_scores=ways[1:],
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
         baseline=anchor,
@@ -307,6 +347,7 @@ def _row(
     *,
     floor: bool,
     reference: Scores | None,
+    untrained: list[RunRecord] | None,
     opponents: list[Scores],
 ) -> Row:
     done = [r for r in records if r.status == "finished" and r.evaluation is not None]
@@ -354,7 +395,59 @@ def _row(
     )
     row.cost = _cost(done)
     row.curve = _curve(done)
+    row.at_kl = _at_kl(done, untrained or [])
+    if reference and untrained and not floor and status == "finished":
+        row.reason = _no_gain(mine, reference)
     return row
+
+
+def _no_gain(ours: Scores, theirs: Scores) -> str | None:
+    """Returns a sentence if the seeds' mean score is not clearly above the untrained policy's.
+
+    The standard error is over held-out contexts, of differences averaged over the seeds.
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    gains = np.mean([np.subtract(ours[seed], theirs[seed]) for seed in seeds], axis=0)
+    gain, error = float(gains.mean()), float(gains.std(ddof=1) / len(gains) ** 0.5)
+    if gain > STANDARD_ERRORS * error:
+        return None
+    return (
+        f"does not beat the untrained policy by {STANDARD_ERRORS:g} standard errors over held-out "
+        f"contexts: {gain:+.3g} ± {error:.2g}"
+    )
+
+
+def _at_kl(done: list[RunRecord], untrained: list[RunRecord]) -> dict[str, AtKL]:
+    start = [r.evaluation.reward for r in untrained if r.evaluation is not None]
+    if not start or not all(KL in point.measures for r in done for point in r.curve):
+        return {}
+    found = {}
+    for value in AT_KL:
+        rewards = [_passing(value, float(np.mean(start)), r, None) for r in done]
+        if all(reward is not None for reward in rewards):
+            wins = [_passing(value, 0.5, r, WINS) for r in done]
+            found[f"{value:g}"] = AtKL(
+                reward=_reward([x for x in rewards if x is not None]),
+                win_rate=_reward([x for x in wins if x is not None]) if None not in wins else None,
+            )
+    return found
+
+
+def _passing(kl: float, start: float, record: RunRecord, measure: str | None) -> float | None:
+    """Returns the reward, or a measure, where the run's KL first passes `kl`."""
+    before = (0.0, start)
+    for point in record.curve:
+        value = point.reward if measure is None else point.measures.get(measure)
+        if value is None:
+            return None
+        now = (point.measures[KL], value)
+        if now[0] >= kl:
+            share = (kl - before[0]) / (now[0] - before[0])
+            return before[1] + share * (now[1] - before[1])
+        before = now
+    return None
 
 
 def _rank(rows: list[Row]) -> None:
@@ -452,9 +545,24 @@ def _curve(records: list[RunRecord]) -> list[CurveBand]:
                 steps=_round(sum(p.steps for p in points) / len(points)),
                 labels=_round(sum(p.labels for p in points) / len(points)),
                 **reward.model_dump(),
+                along=_along(points),
             )
         )
     return bands
+
+
+def _along(points: Sequence[CurvePoint]) -> dict[str, float]:
+    if not all(KL in point.measures for point in points):
+        return {}
+    others = list(points[0].means)[1:]
+    return {
+        KL: _round(sum(point.measures[KL] for point in points) / len(points)),
+        **{
+            way: _round(sum(point.means[way] for point in points) / len(points))
+            for way in others
+            if all(way in point.means for point in points)
+        },
+    }
 
 
 def _over(
@@ -523,8 +631,45 @@ def _provenance(records: Iterable[RunRecord]) -> dict[str, dict[str, int]]:
     }
 
 
+def _of_task(records: Iterable[RunRecord], key: str) -> list[Any]:
+    """Returns the different values of a key of the task's provenance, ordered by their JSON."""
+    found = {}
+    for record in records:
+        task = record.provenance.get("task")
+        if record.status == "finished" and isinstance(task, Mapping) and task.get(key) is not None:
+            found[canonical(task[key])] = task[key]
+    return [value for _, value in sorted(found.items())]
+
+
+def _caveats(records: Sequence[RunRecord]) -> list[str]:
+    caveats = [str(caveat) for caveat in _of_task(records, CAVEAT)]
+    if len(hashes := _of_task(records, DATA)) > 1:
+        caveats.append(
+            f"These runs had {len(hashes)} different data sets under one name (SHA-256 "
+            f"{', '.join(str(one)[:8] for one in hashes)}): their differences are not only the "
+            "methods'."
+        )
+    return caveats
+
+
+def _judges(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Returns the judges' cards by name; one of several of a name is told apart by its hash."""
+    cards: dict[str, dict[str, Any]] = {}
+    for judges in _of_task(records, JUDGES):
+        if not isinstance(judges, Mapping):
+            continue
+        for name, card in sorted(judges.items()):
+            if isinstance(card, Mapping):
+                known = cards.get(name, card)
+                key = name if known == card else f"{name}#{digest(card)[:8]}"
+                cards[key] = dict(card)
+    return cards
+
+
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, item in value.items():
+        if prefix == "task." and key in (JUDGES, CAVEAT):
+            continue
         if isinstance(item, Mapping):
             yield from _flat(item, f"{prefix}{key}.")
         elif item is not None:

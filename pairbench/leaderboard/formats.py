@@ -51,8 +51,13 @@ def _entry(field: str, name: str) -> Callable[[Row], Reward | None]:
     return lambda row: getattr(row, field).get(name)
 
 
+def _at_kl(value: str, kind: str) -> Callable[[Row], Reward | None]:
+    return lambda row: getattr(row.at_kl.get(value), kind, None)
+
+
 def columns(board: Board) -> list[Column]:
     """Returns the columns of a board, in order, without those that no row fills."""
+    by_policy = board.scores_of == "policy"
     contexts = f"{board.n_contexts} held-out contexts" if board.n_contexts else "held-out contexts"
     baseline = board.baseline or "reference"
     every = [
@@ -71,17 +76,18 @@ def columns(board: Board) -> list[Column]:
                lambda r: r.n_seeds, True),
         Column(
             "reward",
-            "reward",
-            f"Mean score on {contexts} at the end of the budget ({board.scored} policy), then the "
-            "interquartile mean over seeds with a 95% bootstrap interval over seeds, widened for "
-            "few seeds.",
+            "reward" if by_policy else board.scored,
+            f"Mean {'score' if by_policy else board.scored} on {contexts} at the end of the budget"
+            f"{f' ({board.scored} policy)' if by_policy else ''}, then the interquartile mean over "
+            "seeds with a 95% bootstrap interval over seeds, widened for few seeds.",
             lambda r: r.reward, True, 1,
         ),
         *(
             Column(
                 f"reward_{way}",
-                f"reward, {way}",
-                f"The same with the {way} policy. It does not rank.",
+                f"reward, {way}" if by_policy else way,
+                f"The same {'with' if by_policy else 'of'} the {way}"
+                f"{' policy' if by_policy else ''}. It does not rank.",
                 _entry("other_rewards", way), True, 1,
             )
             for way in board.other_scores
@@ -131,6 +137,20 @@ def columns(board: Board) -> list[Column]:
                 _entry("measures", name),
             )
             for name in sorted({name for row in board.rows for name in row.measures})
+        ),
+        *(
+            Column(
+                f"{kind}_at_{value}",
+                f"{title} at KL {value}",
+                f"{meaning} when the KL to the untrained policy first passed {value} nats per "
+                "response, interpolated between evaluations; only where every seed got there.",
+                _at_kl(value, kind), False, 1,
+            )
+            for kind, title, meaning in (
+                ("reward", "reward" if by_policy else board.scored, "The score that ranks"),
+                ("win_rate", "beats SFT", "The win rate against the untrained policy"),
+            )
+            for value in sorted({v for row in board.rows for v in row.at_kl}, key=float)
         ),
         Column("steps", board.step_unit, f"Cost of a run in {board.step_unit}, mean over seeds.",
                _cost("steps"), False, -1),

@@ -51,7 +51,15 @@
       dash: row.floor ? (data.rows.filter((r) => r.floor).indexOf(row) % 2 ? "1 4" : "4 4") : dashes[Math.floor(index / 6) % 4],
     };
   });
-  const last = Math.max(...series.flatMap((s) => s.curve.map((p) => p[0] ?? 0)), 0);
+  // a point is [middle, low, high, value on each axis ...]; a level has no value on any
+  let axis = 0, first = 0, last = 0;
+  const px = (p) => p[3 + axis] ?? null;
+  const measure = () => {
+    const all = series.flatMap((s) => s.curve.map(px)).filter((v) => v !== null);
+    last = Math.max(...all, axis ? -Infinity : 0);
+    first = axis ? Math.min(...all) : 0;
+  };
+  measure();
   if (!series.length || !(last > 0)) {
     document.getElementById("curve-section").hidden = true;
     return;
@@ -84,21 +92,21 @@
     const height = Math.round(Math.min(Math.max(width * 0.46, 260), 460));
     const visible = series.filter((s) => s.shown);
     const points = (visible.length ? visible : series).flatMap((s) => s.curve);
-    const middles = points.map((p) => p[1]);
+    const middles = points.map((p) => p[0]);
     const range = Math.max(...middles) - Math.min(...middles) || Math.abs(middles[0]) || 1;
     const within = (x) => Math.min(Math.max(x, Math.min(...middles) - 0.5 * range), Math.max(...middles) + 0.5 * range);
-    const ends = points.flatMap((p) => [p[1], p[2], p[3]]).filter((x) => x !== null).map(within);
+    const ends = points.flatMap((p) => [p[0], p[1], p[2]]).filter((x) => x !== null).map(within);
     let low = Math.min(...ends), high = Math.max(...ends);
     const room = 0.04 * (high - low || 1);
     low -= room; high += room;
     const left = 52, right = 14, top = 10, bottom = 40;
-    const x = (v) => left + (v / last) * (width - left - right);
+    const x = (v) => left + ((v - first) / (last - first || 1)) * (width - left - right);
     const y = (v) => top + (1 - (v - low) / (high - low)) * (height - top - bottom);
     view = { x, y, left, right, top, bottom, width, height };
     place.replaceChildren();
     svg = make("svg", {
       viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0",
-      "aria-label": `Learning curves of ${visible.length} rows against ${data.unit}. Left and right arrow keys read the values.`,
+      "aria-label": `Learning curves of ${visible.length} rows against ${data.axes[axis]}. Left and right arrow keys read the values.`,
     }, place);
     const clip = make("clipPath", { id: "frame" }, make("defs", {}, svg));
     make("rect", { x: left, y: top, width: width - left - right, height: height - top - bottom }, clip);
@@ -106,26 +114,30 @@
       make("line", { class: v === 0 ? "axis" : "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) }, svg);
       make("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, svg, short(v));
     }
-    for (const v of ticks(0, last, Math.max(2, Math.floor(width / 130))))
-      make("text", { x: x(v), y: height - bottom + 18, "text-anchor": v === 0 ? "start" : v >= last ? "end" : "middle" }, svg, short(v));
-    make("text", { x: left + (width - left - right) / 2, y: height - 4, "text-anchor": "middle" }, svg, data.unit);
+    for (const v of ticks(first, last, Math.max(2, Math.floor(width / 130))))
+      make("text", { x: x(v), y: height - bottom + 18, "text-anchor": v === first ? "start" : v >= last ? "end" : "middle" }, svg, short(v));
+    make("text", { x: left + (width - left - right) / 2, y: height - 4, "text-anchor": "middle" }, svg, data.axes[axis]);
     const inside = make("g", { "clip-path": "url(#frame)" }, svg);
     for (const s of visible) {
       const group = make("g", { class: "series" }, inside);
       group.dataset.row = s.row;
       s.group = group;
-      const path = s.curve.length > 1 ? s.curve : [[0, ...s.curve[0].slice(1)], [last, ...s.curve[0].slice(1)]];
-      const banded = path.filter((p) => p[2] !== null);
+      const level = s.curve.length < 2;
+      const path = (level ? [first, last].map((v) => ({ p: s.curve[0], v })) : s.curve.map((p) => ({ p, v: px(p) })))
+        .filter((c) => c.v !== null);
+      const banded = axis && !level ? [] : path.filter((c) => c.p[1] !== null);
       if (banded.length > 1) {
-        const edge = [...banded.map((p) => `${x(p[0])},${y(p[3])}`), ...banded.map((p) => `${x(p[0])},${y(p[2])}`).reverse()];
+        const edge = [...banded.map((c) => `${x(c.v)},${y(c.p[2])}`), ...banded.map((c) => `${x(c.v)},${y(c.p[1])}`).reverse()];
         make("polygon", { class: "spread", points: edge.join(" "), style: `fill:${s.colour};opacity:${visible.length > 6 ? 0.07 : 0.14}` }, group);
       }
-      make("polyline", { class: "line", points: path.map((p) => `${x(p[0])},${y(p[1])}`).join(" "), style: `stroke:${s.colour}`, "stroke-dasharray": s.dash }, group);
+      make("polyline", { class: "line", points: path.map((c) => `${x(c.v)},${y(c.p[0])}`).join(" "), style: `stroke:${s.colour}`, "stroke-dasharray": s.dash }, group);
+      if (axis && !level) for (const c of path)
+        make("circle", { class: "dot", cx: x(c.v), cy: y(c.p[0]), r: 3, style: `fill:${s.colour}` }, group);
     }
     cross = make("line", { class: "cross", y1: top, y2: height - bottom, visibility: "hidden" }, svg);
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
-      read(((event.clientX - box.left) / box.width * width - left) / (width - left - right) * last);
+      read(((event.clientX - box.left) / box.width * width - left) / (width - left - right) * (last - first) + first);
     });
     svg.addEventListener("pointerleave", hide);
     svg.addEventListener("blur", hide);
@@ -139,7 +151,7 @@
       read(stops[Math.min(Math.max(next, 0), stops.length - 1)]);
     });
   }
-  const stopsOf = () => [...new Set(series.filter((s) => s.shown).flatMap((s) => s.curve.map((p) => p[0])))]
+  const stopsOf = () => [...new Set(series.filter((s) => s.shown).flatMap((s) => s.curve.map(px)))]
     .filter((v) => v !== null).sort((a, b) => a - b);
   function hide() { at = null; tip.hidden = true; cross.setAttribute("visibility", "hidden"); }
   function read(steps) {
@@ -149,14 +161,15 @@
     cross.setAttribute("x1", view.x(at));
     cross.setAttribute("x2", view.x(at));
     cross.setAttribute("visibility", "visible");
+    const away = (p) => Math.abs((px(p) ?? at) - at);
     const reads = series.filter((s) => s.shown).map((s) => {
-      const point = s.curve.reduce((best, p) => (Math.abs((p[0] ?? at) - at) < Math.abs((best[0] ?? at) - at) ? p : best));
+      const point = s.curve.reduce((best, p) => (away(p) < away(best) ? p : best));
       return { s, point };
-    }).filter((item) => item.point[0] === null || Math.abs(item.point[0] - at) <= last * 0.02)
-      .sort((a, b) => b.point[1] - a.point[1]);
+    }).filter((item) => away(item.point) <= (last - first) * 0.02)
+      .sort((a, b) => b.point[0] - a.point[0]);
     tip.replaceChildren();
     const head = document.createElement("strong");
-    head.textContent = `${short(at)} ${data.unit}`;
+    head.textContent = `${short(at)} ${data.axes[axis]}`;
     tip.appendChild(head);
     for (const { s, point } of reads) {
       const line = document.createElement("div");
@@ -165,14 +178,14 @@
       const name = document.createElement("span");
       name.textContent = s.row;
       const value = document.createElement("span");
-      value.textContent = exact(point[1]) + (point[2] === null ? "" : ` [${exact(point[2])}, ${exact(point[3])}]`);
+      value.textContent = exact(point[0]) + (point[1] === null ? "" : ` [${exact(point[1])}, ${exact(point[2])}]`);
       line.append(key, name, value);
       tip.appendChild(line);
     }
     tip.hidden = false;
     const box = svg.getBoundingClientRect(), outer = place.parentElement.getBoundingClientRect();
-    const px = box.left - outer.left + view.x(at) / view.width * box.width;
-    const side = px > outer.width / 2 ? px - tip.offsetWidth - 14 : px + 14;
+    const spot = box.left - outer.left + view.x(at) / view.width * box.width;
+    const side = spot > outer.width / 2 ? spot - tip.offsetWidth - 14 : spot + 14;
     tip.style.left = `${Math.min(Math.max(side, 4), Math.max(outer.width - tip.offsetWidth - 4, 4))}px`;
     tip.style.top = `${box.top - outer.top + 12}px`;
   }
@@ -198,6 +211,8 @@
     item.appendChild(button);
     legend.appendChild(item);
   }
+  const choice = document.getElementById("axis");
+  if (choice) choice.addEventListener("change", () => { axis = +choice.value; measure(); hide(); draw(); });
   document.getElementById("all").addEventListener("click", () => { series.forEach((s) => s.set(true)); draw(); });
   document.getElementById("none").addEventListener("click", () => { series.forEach((s) => s.set(false)); draw(); });
   draw();

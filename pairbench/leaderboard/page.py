@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pairbench.leaderboard.board import Board, Rate, Reward, Row
+from pairbench.leaderboard.board import KL, Board, Rate, Reward, Row
 from pairbench.leaderboard.formats import (
     Column,
     cell,
@@ -20,6 +20,9 @@ from pairbench.leaderboard.formats import (
     protocol_line,
 )
 
+AXES = {KL: "KL to the untrained policy, nats per response"}
+"""What the learning curves may be drawn against, in words; other scores are called by name."""
+
 MANY = 6
 """Values of one provenance field named one by one; beyond that they are counted."""
 
@@ -27,6 +30,7 @@ MANY = 6
 def board_page(board: Board) -> str:
     """Returns a board as one HTML page: table, learning curves, settings, provenance."""
     shown = columns(board)
+    axes = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
     return (
         _environment()
         .get_template("board.html.j2")
@@ -36,15 +40,20 @@ def board_page(board: Board) -> str:
             rows=[_row(row, shown, board) for row in board.rows],
             curves=_embedded(
                 {
-                    "unit": board.step_unit,
+                    "axes": [board.step_unit, *(AXES.get(name, name) for name in axes)],
                     "score": board.scored,
                     "rows": [
-                        {"row": row.row, "floor": row.floor, "curve": _curve(row)}
+                        {"row": row.row, "floor": row.floor, "curve": _curve(row, axes)}
                         for row in board.rows
                         if row.reward is not None
                     ],
                 }
             ),
+            axes=[AXES.get(name, name) for name in axes],
+            score=(
+                f"Reward ({board.scored} policy)" if board.scores_of == "policy" else board.scored
+            ),
+            judge_entries=list(dict.fromkeys(k for card in board.judges.values() for k in card)),
             protocol_line=protocol_line(board),
             provenance=[_field(name, values) for name, values in board.provenance.items()],
             command=(
@@ -92,6 +101,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters["number"] = number
+    environment.filters["brief"] = _brief
     return environment
 
 
@@ -100,6 +110,14 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
     return value
+
+
+def _brief(value: Any) -> str:
+    """An entry of a judge's card: a hash by its first digits, a number as in a table."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    text = str(value)
+    return text[:12] if len(text) == 64 and " " not in text else text
 
 
 def _column(column: Column, board: Board) -> dict[str, Any]:
@@ -171,12 +189,14 @@ def _bar(row: Row, board: Board) -> dict[str, float] | None:
     }
 
 
-def _curve(row: Row) -> list[list[float | None]]:
-    """Points (steps, IQM, low, high); one point means a level that does not change."""
+def _curve(row: Row, axes: list[str]) -> list[list[float | None]]:
+    """Points (IQM, low, high, steps, other axes); one point means a level that does not change."""
     assert row.reward is not None
     if len(row.curve) < 2:
-        return [[None, row.reward.iqm, row.reward.low, row.reward.high]]
-    return [[point.steps, point.iqm, point.low, point.high] for point in row.curve]
+        return [[row.reward.iqm, row.reward.low, row.reward.high]]
+    return [
+        [p.iqm, p.low, p.high, p.steps, *(p.along.get(name) for name in axes)] for p in row.curve
+    ]
 
 
 def _field(name: str, values: dict[str, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
 from pairbench.language.oracle import KnownAnswers
-from pairbench.language.task import LanguageTask
+from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
 from pairbench.registry import get_algorithm
 from pairbench.runner import plan
@@ -74,14 +74,17 @@ def begin(name: str, **settings: Any) -> tuple[LanguageTask, Any, Streams]:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_method_trains_and_the_seed_decides_every_bit(name: str) -> None:
-    first = train(spec(name, **ROWS[name])).record
+    result = train(spec(name, **ROWS[name]))
+    first, again = result.record, train(spec(name, **ROWS[name]))
     assert first.status == "finished", first.reason
-    assert kept(train(spec(name, **ROWS[name])).record) == kept(first)
+    assert kept(again.record) == kept(first)
+    assert again.texts == result.texts
+    assert {len(column) for column in result.texts.values()} == {6}
     reference = train(spec("reference")).record
     assert first.weights_sha256 != reference.weights_sha256
     assert first.evaluation is not None
     assert list(first.evaluation.scores) == [
-        "gold", "proxy", "preference accuracy", "likelihood margin",
+        "gold judge", "proxy judge", "preference accuracy", "likelihood margin",
     ]  # fmt: skip
     assert {len(scores) for scores in first.evaluation.scores.values()} == {6}
     assert first.evaluation.measures["length"] == 5.0
@@ -93,6 +96,23 @@ def test_the_reference_has_moved_nowhere() -> None:
     assert evaluation is not None
     assert evaluation.scores["preference accuracy"] == [0.5] * 6
     assert evaluation.measures["kl_ref"] == pytest.approx(0.0, abs=1e-5)
+    assert evaluation.measures["beats_sft"] == 0.5
+    assert evaluation.measures["variety_of_sft"] == 1.0
+
+
+def test_each_point_of_the_curve_has_what_a_frontier_needs() -> None:
+    record = train(spec("grpo", 4, **ROWS["grpo"])).record
+    assert record.evaluation is not None
+    assert record.curve[-1].measures == record.evaluation.measures
+    assert {"kl_ref", "beats_sft", "variety_of_sft"} <= record.curve[-1].measures.keys()
+
+
+def test_completions_are_kept_without_their_prompts() -> None:
+    texts = train(spec("reference")).texts
+    task, _, _ = begin("grpo")
+    assert texts["prompt"] == [prompt_id(pair.prompt) for pair in task._evaluation.pairs]
+    assert all(len(name) == 16 for name in texts["prompt"])
+    assert len(set(texts["prompt"])) == 6 and any(texts["completion"])
 
 
 def test_groups_are_whole_and_scored_by_the_proxy() -> None:
@@ -181,7 +201,7 @@ def test_a_score_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatc
     )
     record = train(spec("grpo", **ROWS["grpo"])).record
     assert record.status == "failed"
-    assert record.reason is not None and "proxy score of toy-dialogue" in record.reason
+    assert record.reason is not None and "gold score of toy-dialogue" in record.reason
 
 
 def test_other_data_than_the_checkpoints_are_refused() -> None:
