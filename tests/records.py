@@ -164,3 +164,68 @@ def board_records(seeds: int = 5, **options: Any) -> list[RunRecord]:
                    reason="log odds need probabilities, and this policy gives densities", **options)
         )  # fmt: skip
     return records
+
+
+def language_records(seeds: int = 3) -> list[RunRecord]:
+    """Returns a board with KL to the untrained policy, two scores, judges' cards and a caveat.
+
+    "far" reaches 2 x KL in reward, "near" never passes 2 nats, "idle" gains nothing.
+    """
+    known: dict[str, Any] = {
+        "task": "hh-rlhf-helpful",
+        "task_config": {"model": "tiny"},
+        "evaluations": 4,
+        "scores_of": "measure",
+    }
+    card = {"kind": "minilm-l3", "accuracy": "0.600 ± 0.010", "head_sha256": "a" * 64}
+    provenance = {
+        "task": {
+            "data_sha256": "d" * 64,
+            "caveat": "Smoke test only.",
+            "judges": {"helpful-gold": card},
+        }
+    }
+    records = []
+    for seed in range(seeds):
+        for row, slope, reach in (
+            ("far", 2.0, 10.0),
+            ("near", 2.0, 2.0),
+            ("idle", 0.0, 10.0),
+            ("reference", 0.0, 0.0),
+        ):
+            floor = row == "reference"
+            kls = [0.0] if floor else [reach * k / 4 for k in (1, 2, 3, 4)]
+            curve = [
+                CurvePoint(
+                    steps=0 if floor else 100 * (k + 1),
+                    labels=0,
+                    gradient_steps=0,
+                    reward=slope * kl + 0.01 * seed,
+                    means={"gold judge": slope * kl + 0.01 * seed, "proxy judge": 3 * kl},
+                    measures={"kl_ref": kl, "beats_sft": 0.5 + 0.04 * kl},
+                )
+                for k, kl in enumerate(kls)
+            ]
+            final = slope * kls[-1] + 0.01 * seed
+            records.append(
+                record(
+                    row,
+                    seed,
+                    scores=[final - 0.5, final + 0.5],
+                    curve=curve,
+                    provenance=provenance,
+                    regime="no training" if floor else "on-policy groups, scores",
+                    **known,
+                ).model_copy(
+                    update={
+                        "evaluation": Evaluation(
+                            scores={
+                                "gold judge": [final - 0.5, final + 0.5],
+                                "proxy judge": [3 * kls[-1]] * 2,
+                            },
+                            measures=curve[-1].measures,
+                        )
+                    }
+                )
+            )
+    return records

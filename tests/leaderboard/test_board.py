@@ -6,11 +6,12 @@ import random
 
 import numpy as np
 import pytest
-from records import ROWS, board_records, record
+from records import ROWS, board_records, language_records, record
 
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import Board, build
 from pairbench.leaderboard.board import budget_label
+from pairbench.leaderboard.formats import columns
 from pairbench.record import Budget, Cost, RunRecord
 
 
@@ -212,3 +213,51 @@ def test_budgets_in_words() -> None:
     )
     assert budget_label(Budget.model_validate({"steps": 1_048_577})) == "1048577 steps"
     assert budget_label(Budget.model_validate({"seconds": 0.5})) == "0.5 s"
+
+
+def test_rewards_at_a_fixed_kl_are_read_where_every_seed_got_there() -> None:
+    (board,) = build(language_records())
+    at = {row.row: row.at_kl for row in board.rows}
+    assert list(at["far"]) == ["1", "3", "8"] and list(at["near"]) == ["1"]
+    assert at["reference"] == {}
+    # reward 2 KL from (0, .01) of the untrained policy's mean: at KL 1, between it and KL 2.5
+    start = 0.01
+    for row, end in (("far", 2.5), ("near", 0.5)):
+        found = at[row]["1"]
+        between = [
+            start + (1.0 / end) * (2 * end + 0.01 * seed - start)
+            if row == "far"
+            else 2.0 + 0.01 * seed
+            for seed in range(3)
+        ]
+        assert found.reward.iqm == pytest.approx(np.mean(between), abs=1e-5)
+        assert found.win_rate is not None and found.win_rate.iqm == pytest.approx(0.54, abs=1e-6)
+
+
+def test_a_row_that_gains_nothing_is_told_apart() -> None:
+    (board,) = build(language_records())
+    reasons = {row.row: row.reason for row in board.rows}
+    assert reasons["far"] is None and reasons["reference"] is None
+    assert reasons["idle"] is not None
+    assert reasons["idle"].startswith("does not beat the untrained policy by 3 standard errors")
+    assert "+0 ± 0" in reasons["idle"]
+
+
+def test_caveats_and_judges_stand_on_the_board_and_other_data_are_flagged() -> None:
+    records = language_records()
+    (board,) = build(records)
+    assert board.caveats == ["Smoke test only."]
+    assert list(board.judges) == ["helpful-gold"]
+    assert board.judges["helpful-gold"]["accuracy"] == "0.600 ± 0.010"
+    assert not any("judge" in name or "caveat" in name for name in board.provenance)
+    task = {**records[0].provenance["task"], "data_sha256": "e" * 64}
+    other = records[0].model_copy(update={"provenance": {"task": task}})
+    (board,) = build([other, *records[1:]])
+    assert "2 different data sets under one name (SHA-256 dddddddd, eeeeeeee)" in board.caveats[1]
+
+
+def test_scores_that_are_measures_go_by_their_own_names() -> None:
+    (board,) = build(language_records())
+    titles = [column.title for column in columns(board)]
+    assert "gold judge" in titles and "proxy judge" in titles and "reward" not in titles
+    assert "gold judge at KL 1" in titles and "beats SFT at KL 8" in titles

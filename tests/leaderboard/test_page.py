@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import board_records, record
+from records import board_records, language_records, record
 
 from pairbench.leaderboard import build, write_site
 from pairbench.leaderboard.page import board_page
@@ -174,6 +174,36 @@ def test_settings_open_from_the_row(opened: Any) -> None:
     state = "return document.getElementById(arguments[0]).open"
     opened.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 50))")
     assert opened.execute_script(state, target)
+
+
+def test_curves_are_drawn_against_the_kl_and_the_other_judge(browser: Any, tmp_path: Path) -> None:
+    pages = write_site(language_records(), tmp_path)
+    browser.get(next(p for p in pages if p.match("hh-rlhf*.html")).as_uri())
+    assert "Smoke test only." in browser.find_element("css selector", ".caveat").text
+    assert "0.600 ± 0.010" in browser.find_element("id", "judges").text
+    options = "return [...document.querySelectorAll('#axis option')].map(o => o.innerText)"
+    assert browser.execute_script(options) == [
+        "environment steps", "KL to the untrained policy, nats per response", "proxy judge",
+    ]  # fmt: skip
+    drawn = "return [...document.querySelectorAll('#chart .series')].map(g => [g.dataset.row, " \
+        "g.querySelectorAll('circle').length])"  # fmt: skip
+    assert sorted(browser.execute_script(drawn)) == [
+        ["far", 0], ["idle", 0], ["near", 0], ["reference", 0],
+    ]  # fmt: skip
+    browser.execute_script(
+        "const a = document.getElementById('axis'); a.value = '1';"
+        "a.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    assert sorted(browser.execute_script(drawn)) == [
+        ["far", 4], ["idle", 4], ["near", 4], ["reference", 0],
+    ]  # fmt: skip
+    browser.execute_script(
+        "const s = document.querySelector('#chart svg');"
+        "s.dispatchEvent(new KeyboardEvent('keydown', {key: 'End', bubbles: true}))"
+    )
+    tip = browser.execute_script("return document.getElementById('tip').innerText")
+    assert "10 KL to the untrained policy" in tip and "far" in tip and "near" not in tip
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
 
 
 def test_a_page_without_curves_or_results() -> None:
