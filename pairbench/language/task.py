@@ -48,7 +48,7 @@ class LanguageConfig(TeacherConfig):
     """Settings of a language task; those of the teacher's noise are inherited."""
 
     model: str = Field("tiny", description="tiny, smollm2-135m, a hub id or a folder")
-    sft_steps: int = Field(2200, ge=1, description="gradient steps that make the model tiny")
+    sft_steps: int = Field(2200, ge=1, description="most gradient steps that make the model tiny")
     prompt_tokens: int = Field(64, ge=1, description="prompts are cut to so many, on the left")
     completion_tokens: int = Field(24, ge=1, description="most tokens of a completion")
     fixed_length: bool = Field(
@@ -147,8 +147,16 @@ class LanguageTask(Task):
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The initial policy's model and tokenizer; trained on first use where it is `tiny`."""
-        sft = [(render(pair.prompt, None), pair.chosen) for pair in self.data.split()["policy"]]
+        """The initial policy's model and tokenizer; trained on first use where it is `tiny`.
+
+        `tiny` learns language from both sides of the training pairs, so that neither is likelier
+        for having been seen: a preference is what the methods must add.
+        """
+        sft = [
+            (render(pair.prompt, None), answer)
+            for pair in self.data.split()["policy"]
+            for answer in (pair.chosen, pair.rejected)
+        ]
         return load_model(
             self.config.model, sft=sft, tiny=Tiny.model_validate({"steps": self.config.sft_steps})
         )

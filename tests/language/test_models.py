@@ -34,7 +34,9 @@ from pairbench.language.models import (
 transformers = pytest.importorskip("transformers")
 
 SMALL = {"vocabulary": 300, "hidden": 16, "intermediate": 24, "layers": 2, "heads": 2}
-QUICK = Tiny.model_validate({**SMALL, "steps": 12, "batch": 8, "prompt": 12, "answer": 6})
+QUICK = Tiny.model_validate(
+    {**SMALL, "steps": 12, "passes": 100, "batch": 8, "prompt": 12, "answer": 6}
+)
 
 
 def texts(count: int = 60) -> list[Text]:
@@ -68,6 +70,14 @@ def test_the_folder_of_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.delenv("PAIRBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache" / "pairbench"
+
+
+def test_few_texts_are_not_learned_by_heart(cache: Path) -> None:
+    said: list[tuple[int, int]] = []
+    twice = QUICK.model_copy(update={"steps": 60, "passes": 2.0})
+    model = load_model("tiny", sft=texts(), tiny=twice, progress=lambda *at: said.append(at[:2]))
+    expected = 2 * model.card["texts"] // 8
+    assert said[-1] == (expected, expected) and model.card["steps"] == expected < 60
 
 
 def test_tiny_learns_and_is_trained_once(cache: Path) -> None:
