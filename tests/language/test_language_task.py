@@ -15,6 +15,7 @@ pytest.importorskip("transformers", reason="the extra language is not installed"
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
+from pairbench.language import task as language_task
 from pairbench.language.oracle import KnownAnswers
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
@@ -196,6 +197,7 @@ def test_a_probe_leaves_the_run_as_it_was() -> None:
 
 
 def test_a_score_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_task, "_INITIAL", {})
     monkeypatch.setattr(
         KnownAnswers, "score", lambda self, prompts, answers, sources: np.full(len(answers), np.nan)
     )
