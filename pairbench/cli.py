@@ -305,6 +305,68 @@ def compare(a: str, b: str, task: str, form: str, results: Path) -> None:
         click.echo(comparison.conclusion)
 
 
+@cli.command("judge")
+@click.option("--judge", "who", required=True, metavar="gold|proxy|openai:BASE-URL,MODEL",
+              help="Who judges; an endpoint's key comes from PAIRBENCH_JUDGE_KEY.")  # fmt: skip
+@click.option("--task", help="The task (or task@variant) whose completions are judged.")
+@click.option("--board", help="First characters of a board's digest; the largest budget's if none.")
+@click.option("--rows", help="Rows, by comma; all by default.")
+@click.option("--seeds", help="Seeds, as 0-4 or 0,2,7; all by default.")
+@click.option("--baseline", default="reference", show_default=True,
+              help="The row, or algorithm, that the others are compared with.")  # fmt: skip
+@click.option("--head-to-head/--no-head-to-head", default=None,
+              help="Compare rows with each other too; by default where it is free.")  # fmt: skip
+@click.option("--budget", type=click.IntRange(min=0), default=1000, show_default=True,
+              help="Most requests to an endpoint; 0 shows what it said before.")  # fmt: skip
+@click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def judge_(
+    who: str,
+    task: str | None,
+    board: str | None,
+    rows: str | None,
+    seeds: str | None,
+    baseline: str,
+    head_to_head: bool | None,
+    budget: int,
+    data_dir: Path | None,
+    form: str,
+    results: Path,
+) -> int:
+    """Judge the completions that finished runs have kept, by any judge; nothing is run again.
+
+    Verdicts of an endpoint are kept in the results folder and never asked for twice.
+    """
+    from pairbench.grid import parse_seeds
+    from pairbench.store import load_records
+
+    try:
+        from pairbench.judging import judge, render
+    except ModuleNotFoundError as error:
+        raise PairBenchError(f"{error}: pip install 'pairbench[language]'") from error
+    if data_dir is not None:
+        os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
+    judgement = judge(
+        _report(*load_records(results)),
+        results,
+        who,
+        task=task,
+        board=board,
+        rows=_names(rows),
+        seeds=parse_seeds(seeds) if seeds else None,
+        baseline=baseline,
+        head_to_head=head_to_head,
+        budget=budget,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if form == "json":
+        click.echo(json.dumps(judgement.model_dump(mode="json"), indent=1, allow_nan=False))
+    else:
+        click.echo(render(judgement), nl=False)
+    return 1 if judgement.failed else 0
+
+
 @cli.group()
 def models() -> None:
     """Models of language tasks."""

@@ -5,6 +5,7 @@
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.texts.parquet
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
+    <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
 
 A record's path follows from its identity. A finished record is never overwritten, a failure record
 never counts as one, and a file that cannot be read is renamed to `<name>.damaged-<n>` when a run
