@@ -35,8 +35,8 @@ CONTROL_CRITIC_FREE = {
 }
 """The same where a segment's return alone is the score: longer segments, larger groups."""
 
-LANGUAGE = {"contexts": 16, "group_size": 8, "minibatches": 2, "lr": 1e-4}
-"""The same on language tasks: 128 completions and two gradient steps an iteration."""
+LANGUAGE = {"contexts": 8, "group_size": 8, "minibatches": 2, "lr": 2e-4}
+"""The same on language tasks: 64 completions and two gradient steps an iteration."""
 
 LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 1e-5}
 """What SmolLM2-135M wants otherwise."""

@@ -27,7 +27,7 @@ class ORPO(Algorithm):
 
     source = "Hong et al., arXiv 2403.07691, equation 6; TRL 1.16"
     presets: ClassVar[Presets] = {
-        "language": {"contexts": 32, "minibatches": 2, "lr": 1e-4},
+        "language": {"contexts": 64, "minibatches": 2, "lr": 7e-4, "lam": 1.0},
         "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
         "tabular": {**TABULAR, "data": "on-policy"},
     }

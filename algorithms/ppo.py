@@ -38,9 +38,9 @@ class PPO(Algorithm):
             "log_std_floor": -20.0,
         },
         "language": {
-            "contexts": 128,
+            "contexts": 64,
             "minibatches": 2,
-            "lr": 1e-4,
+            "lr": 2e-4,
             "critic_lr": 1e-3,
             "gamma": 1.0,
             "kl_coef": 0.04,

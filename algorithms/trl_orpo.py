@@ -24,7 +24,9 @@ class TRLORPO(TRLRow):
 
     source = "TRL 1.16.0, trl.experimental.orpo.ORPOTrainer"
     presets: ClassVar[Presets] = {
-        name: settings for name, settings in ORPO.presets.items() if name.startswith("language")
+        name: {"beta" if key == "lam" else key: value for key, value in settings.items()}
+        for name, settings in ORPO.presets.items()
+        if name.startswith("language")
     }
 
     class Config(TRLRow.Config):
