@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write
-from pairbench.language.data import Pair, Preferences, Split, Turn, content_hash, load
+from pairbench.language.data import Pair, Preferences, Split, Turn, content_hash, load, render
 from pairbench.record import Strict
 
 if TYPE_CHECKING:
@@ -724,6 +724,41 @@ def fit_objective(
     return judges
 
 
+SAMPLED = (64, 8, 24)  # prompts, completions of each, tokens of each
+
+
+def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Role, Judge]:
+    """Returns the judges, their cards telling how far they agree on the policy's own completions.
+
+    Those of the initial policy `tiny` for the first prompts of the split "evaluation", in the order
+    of their text, at temperature 1.
+    """
+    from pairbench import seeding
+    from pairbench.language.causal import LanguagePolicy
+    from pairbench.language.models import decode, encode_prompts, load_model
+    from pairbench.language.task import sft_texts
+
+    count, size, length = SAMPLED
+    model = load_model("tiny", sft=sft_texts(data))
+    policy = LanguagePolicy(model.model, model.eos, reference=False, min_length=length)
+    prompts = sorted({pair.prompt for pair in data.split()["evaluation"]})[:count]
+    ids = encode_prompts(model.tokenizer, [render(prompt, None) for prompt in prompts], 64)
+    draws = seeding.generator(0, "judges/samples")
+    texts = decode(model.tokenizer, policy.sample(ids, size, length, 1.0, draws)[0])
+    turns = [prompt for prompt in prompts for _ in range(size)]
+    scores = {role: judge.score(turns, texts) for role, judge in judges.items()}
+    groups = np.repeat(np.arange(len(prompts)), size)
+    found: dict[Role, Judge] = {}
+    for role, other in zip(ROLES, ROLES[::-1]):
+        card = judges[role].card
+        name = judges[other].card.name
+        said = agree(scores[role], scores[other], groups, name, "completions of tiny")
+        found[role] = replace(
+            judges[role], card=card.model_copy(update={"agreement_on_samples": said})
+        )
+    return found
+
+
 def _beats(accuracy: Accuracy) -> bool:
     return accuracy.margin.value >= max(STANDARD_ERRORS * accuracy.margin.error, 1e-12)
 
@@ -794,6 +829,7 @@ def main(data_dir: Path | None, out: Path, objectives: tuple[str, ...], length_f
             judges = fit_objective(
                 objective, data, recipe=RECIPE, length_free=length_free, progress=progress
             )
+            judges = agree_on_samples(judges, data)
         except PairBenchError as error:
             raise click.ClickException(str(error)) from error
         for judge in judges.values():

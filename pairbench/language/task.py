@@ -68,6 +68,15 @@ class LanguageConfig(TeacherConfig):
     micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
 
 
+def sft_texts(data: Preferences) -> list[tuple[str, str]]:
+    """Returns what `tiny` learns language from: each training prompt with either answer."""
+    return [
+        (render(pair.prompt, None), answer)
+        for pair in data.split()["policy"]
+        for answer in (pair.chosen, pair.rejected)
+    ]
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Prompts of one use, as turns and as token ids.
@@ -155,14 +164,8 @@ class LanguageTask(Task):
         `tiny` learns language from both sides of the training pairs, so that neither is likelier
         for having been seen: a preference is what the methods must add.
         """
-        sft = [
-            (render(pair.prompt, None), answer)
-            for pair in self.data.split()["policy"]
-            for answer in (pair.chosen, pair.rejected)
-        ]
-        return load_model(
-            self.config.model, sft=sft, tiny=Tiny.model_validate({"steps": self.config.sft_steps})
-        )
+        tiny = Tiny.model_validate({"steps": self.config.sft_steps})
+        return load_model(self.config.model, sft=sft_texts(self.data), tiny=tiny)
 
     @cached_property
     def proxy(self) -> Oracle | None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from pairbench.errors import PairBenchError
-from pairbench.language import features, judge
+from pairbench.language import features, judge, models
 from pairbench.language.data import Pair, Preferences, content_hash, split_of
 
 WORDS = ("good", "bad", "cat", "dog", "sun", "rain", "tree", "house")
@@ -270,11 +270,19 @@ def test_unknown_kinds_and_missing_wheels(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_command(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "RECIPE", RECIPE)
     monkeypatch.setattr(judge, "load", lambda dataset, folder: preferences())
+    original = models.load_model
+    small = {"vocabulary": 300, "hidden": 16, "intermediate": 24, "layers": 2, "heads": 2}
+    quick = models.Tiny.model_validate({**small, "steps": 2})
+    monkeypatch.setattr(models, "load_model", lambda name, sft: original(name, sft=sft, tiny=quick))
     arguments = ["--out", str(tmp_path / "out"), "--objective", "helpful"]
     result = CliRunner().invoke(judge.main, arguments)
     assert result.exit_code == 0, result.output
     assert "helpful-proxy [fake" in result.output and "may rank" in result.output
     assert judge.judge_names(tmp_path / "out") == ["helpful-gold", "helpful-proxy"]
+    card = judge.load_judge("helpful-gold", tmp_path / "out").card
+    assert card.agreement_on_samples is not None
+    assert card.agreement_on_samples.texts == "completions of tiny"
+    assert {"agreement on the policy's samples", "accuracy", "may rank"} <= card.short().keys()
 
     def absent(dataset: str, folder: Path | None) -> Preferences:
         raise PairBenchError("there are no data")
