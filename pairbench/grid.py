@@ -307,9 +307,10 @@ def _resolve(
     algorithm_class, task_class = get_algorithm(row.algorithm), get_task(task)
     base, variant = split_task(task)
     presets = algorithm_class.presets
+    like, variant_settings = (variant and task_class.variant(variant)) or ("", {})
     settings = {
         **presets.get(task_class.kind, {}),
-        **(presets.get(f"{task_class.kind}@{variant}", {}) if variant else {}),
+        **presets.get(f"{task_class.kind}@{like}", {}),
         **row.settings,
         **changes.get(row.algorithm, {}),
         **changes.get(row.name, {}),
@@ -317,7 +318,7 @@ def _resolve(
     about = row.algorithm if row.name == row.algorithm else f"{row.algorithm} (row {row.name})"
     config = validated(algorithm_class.Config, settings, about)
     task_settings = {
-        **(task_class.variants[variant] if variant else {}),
+        **variant_settings,
         **changes.get(base, {}),
         **changes.get(task, {}),
     }

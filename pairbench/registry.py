@@ -151,7 +151,7 @@ def get_task(name: str) -> type[Task]:
     cls = _load(_entry("task", base))
     if not (isinstance(cls, type) and issubclass(cls, Task)):
         raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
-    if variant is not None and variant not in cls.variants:
+    if variant is not None and cls.variant(variant) is None:
         raise PairBenchError(
             f"task {base!r} has no variant {variant!r}{nearest(variant, list(cls.variants))}"
         )

@@ -70,7 +70,9 @@ class Store:
 
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
-        return self.root / run.task / run.algorithm / f"{run.identity[:16]}.json"
+        # a variant may be the name of a model, or its folder
+        task = re.sub(r"[^\w.@+-]+", "--", run.task)
+        return self.root / task / run.algorithm / f"{run.identity[:16]}.json"
 
     def checkpoint(self, spec: RunSpec) -> Path:
         """Returns the place of a run's checkpoint."""

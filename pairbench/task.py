@@ -53,6 +53,14 @@ class Task(ABC):
         self.cost = Cost()
         """Steps, scores, comparisons and evaluation steps, counted by the task as it goes."""
 
+    @classmethod
+    def variant(cls, name: str) -> tuple[str, Mapping[str, Any]] | None:
+        """Returns the variant whose presets `name@...` takes, and its settings; None if unknown.
+
+        A task may know more variants than `variants` lists, such as the name of any model.
+        """
+        return (name, cls.variants[name]) if name in cls.variants else None
+
     @abstractmethod
     def skip(self, algorithm: Algorithm) -> str | None:
         """Returns one sentence on why this task cannot run `algorithm`, or None."""

@@ -555,6 +555,48 @@ def _read(name: str, folder: Path) -> LanguageModel:
     return LanguageModel(name, model.eval(), tokenizer, int(eos), card)
 
 
+def load_classifier(name: str) -> tuple[Any, Any, str]:
+    """Returns a reward model, its tokenizer and its revision ("local" of a folder).
+
+    Args:
+        name: an id of the hub, or a folder, of a sequence-classification model with one output.
+
+    Raises:
+        PairBenchError: there is none, it has not one output, or it cannot tell padding.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = pull(name)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet():
+            network: Any = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except Exception as error:  # transformers raises nearly every kind for bad files
+        raise PairBenchError(
+            f"the reward model {name} cannot be read as sequence classification from safetensors "
+            f"in {folder} ({_first_line(error)}): give another model"
+        ) from error
+    if network.config.num_labels != 1:
+        raise PairBenchError(
+            f"the reward model {name} has {network.config.num_labels} outputs, and a judge has "
+            "one: give another model"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise PairBenchError(
+            f"the tokenizer of the reward model {name} has no token to pad with: set pad_token in "
+            "its tokenizer_config.json or give another model"
+        )
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = tokenizer.pad_token_id
+    revision = folder.name if folder.parent.name == "snapshots" else "local"
+    return network.eval(), tokenizer, revision
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers' progress bars off a terminal that is ours."""

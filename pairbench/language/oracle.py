@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from pairbench.language.data import Turn
+from pairbench.language.data import Turn, render
 from pairbench.language.judge import Judge, judge_names, load_judge
+from pairbench.language.models import load_classifier
 
 Role = Literal["proxy", "gold"]
 ROLES: tuple[Role, ...] = ("proxy", "gold")
@@ -91,6 +93,59 @@ class Panel:
                 [prompts[int(row)] for row in rows], [answers[int(row)] for row in rows]
             )
         return scores
+
+
+class RewardModel:
+    """A transformers model of sequence classification with one output, as a judge.
+
+    It reads prompt and answer by its tokenizer's chat template, or as one plain text without one.
+    Nothing is known here of how well it predicts people's choices; that it ranks is the word of
+    whoever named it, and its card says so.
+
+    Raises:
+        PairBenchError: it cannot be read from safetensors, or has more than one output.
+    """
+
+    ranks = True
+    rows = 16  # texts in one pass
+
+    def __init__(self, role: Role, model: str) -> None:
+        self.name = f"{role} judge {model}"
+        self._network, self._tokenizer, revision = load_classifier(model)
+        self._templated = bool(getattr(self._tokenizer, "chat_template", None))
+        self.cards: Mapping[str, Mapping[str, Any]] = {
+            f"{role}: {model}": {
+                "kind": "sequence classification",
+                "revision": revision,
+                "may rank": "by the word of whoever chose it: not measured here",
+            }
+        }
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
+    ) -> NDArray[np.float64]:
+        texts = [
+            self._whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        scores = []
+        for at in range(0, len(texts), self.rows):
+            read = self._tokenizer(
+                texts[at : at + self.rows],
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+                add_special_tokens=not self._templated,
+            )
+            scores.append(self._network(**read).logits[:, 0].double().numpy())
+        return np.concatenate(scores)
+
+    def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
+        if not self._templated:
+            return f"{render(prompt, None)} {answer}"
+        turns = [*prompt, ("assistant", answer)]
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
 
 
 class KnownAnswers:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from pairbench.language.models import (
     encode_prompts,
     load_model,
 )
-from pairbench.language.oracle import OBJECTIVES, Oracle, judged, oracle
+from pairbench.language.oracle import OBJECTIVES, Oracle, RewardModel, Role, judged, oracle
 from pairbench.policy import Policy
 from pairbench.record import Evaluation, digest
 from pairbench.seeding import Streams
@@ -40,11 +41,22 @@ from pairbench.teacher import Teacher, TeacherConfig
 EVALUATION_SEED = 0
 """Seed of the evaluation's randomness: the same for every seed and algorithm."""
 
+PRETRAINED = "smollm2-135m"
+"""The variant whose presets and settings any pretrained model takes."""
+
 _INITIAL: dict[str, Look] = {}
 """What the initial policy of the last task says; all runs of a task in a process begin with it."""
 
 GOLD, PROXY = "gold judge", "proxy judge"
 """What scores by the two judges are called."""
+
+
+def _on_cpu(device: str) -> bool:
+    return device == "cpu"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class LanguageConfig(TeacherConfig):
@@ -65,6 +77,15 @@ class LanguageConfig(TeacherConfig):
     online: bool = Field(False, description="add the online part of the helpful pairs")
     lora_rank: int = Field(0, ge=0, description="rank of adapters; 0 trains every weight")
     bf16: bool = Field(False, description="compute in bfloat16")
+    device: str = Field(
+        "cpu", description="where the policy works, as torch names it", exclude_if=_on_cpu
+    )
+    proxy: str | None = Field(
+        None,
+        description="a reward model (sequence classification: hub id or folder) as proxy judge",
+        exclude_if=_is_none,
+    )
+    gold: str | None = Field(None, description="one as gold judge", exclude_if=_is_none)
     micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
 
 
@@ -129,6 +150,17 @@ class LanguageTask(Task):
         "smollm2-135m": {"model": "smollm2-135m", "micro_rows": 32},
     }
 
+    @classmethod
+    def variant(cls, name: str) -> tuple[str, Mapping[str, Any]] | None:
+        """Returns a listed variant, or the model of a hub id (owner/name) or folder.
+
+        Such a model is pretrained, so it takes the algorithms' presets for SmolLM2-135M.
+        """
+        listed = super().variant(name)
+        if listed is None and ("/" in name or Path(name).is_dir()):
+            return PRETRAINED, {**cls.variants[PRETRAINED], "model": name}
+        return listed
+
     class Config(LanguageConfig):
         """A language task's settings."""
 
@@ -141,7 +173,7 @@ class LanguageTask(Task):
         if needs.enumerable:
             return f"{algorithm.name} enumerates all responses, and completions are too many"
         online = needs.data != "nothing" and not needs.offline
-        if online and not judged(self.dataset):
+        if online and self.config.proxy is None and not judged(self.dataset):
             return f"{algorithm.name} needs completions scored, and {self.name} has no judge"
         if needs.data == "groups+pairs":
             return f"{self.name} gives groups or pairs, not both in one batch"
@@ -170,12 +202,15 @@ class LanguageTask(Task):
     @cached_property
     def proxy(self) -> Oracle | None:
         """What training sees, or None where nothing scores completions of these prompts."""
-        return oracle(self.dataset, "proxy")
+        return self._oracle("proxy", self.config.proxy)
 
     @cached_property
     def gold(self) -> Oracle | None:
         """What only the evaluation sees, or None likewise."""
-        return oracle(self.dataset, "gold")
+        return self._oracle("gold", self.config.gold)
+
+    def _oracle(self, role: Role, model: str | None) -> Oracle | None:
+        return oracle(self.dataset, role) if model is None else RewardModel(role, model)
 
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold
@@ -218,6 +253,7 @@ class LanguageTask(Task):
             lora=Lora(config.lora_rank, 2 * config.lora_rank) if config.lora_rank else None,
             bf16=config.bf16,
             micro_rows=config.micro_rows,
+            device=config.device,
             min_length=config.completion_tokens if config.fixed_length else 0,
         )
         key = digest(
@@ -395,7 +431,7 @@ class LanguageTask(Task):
     def caveat(self) -> str | None:
         """One sentence on why no judge ranks here, or None where the gold judge does."""
         if self.gold is None:
-            return "No judge scores these completions: rows are ranked by preference accuracy."
+            return "No gold judge scores these completions: rows are ranked by preference accuracy."
         if self.gold.ranks:
             return None
         return (

@@ -16,12 +16,13 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
 from pairbench.language import task as language_task
-from pairbench.language.oracle import KnownAnswers
+from pairbench.language.oracle import KnownAnswers, RewardModel
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
 from pairbench.registry import get_algorithm
 from pairbench.runner import plan
 from pairbench.seeding import Streams
+from pairbench.store import Store
 from pairbench.tasks.preference_file import PreferenceFile
 from pairbench.tasks.toy_dialogue import ToyDialogue
 from pairbench.trainer import train
@@ -248,3 +249,93 @@ def test_a_file_of_pairs_trains_offline_methods_alone(tmp_path: Path) -> None:
     assert list(record.evaluation.scores) == ["preference accuracy", "likelihood margin"]
     with pytest.raises(PairBenchError, match="name one with --set"):
         _ = PreferenceFile(PreferenceFile.Config()).data
+
+
+def reward_model(folder: Path, outputs: int = 1) -> Path:
+    """Saves a small classifier of random weights with the tokenizer of the toy dialogues' tiny."""
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    tokenizer = ToyDialogue(ToyDialogue.Config(**SMALL)).language_model.tokenizer
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), num_attention_heads=2, num_labels=outputs, **sizes
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_reward_model_may_replace_either_judge(tmp_path: Path) -> None:
+    folder = reward_model(tmp_path / "rm")
+    path = tmp_path / "mine.jsonl"
+    rows = [{"prompt": f"Say {n}", "chosen": f"{n}, yes", "rejected": "no"} for n in range(60)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = {**SMALL, "path": str(path), "proxy": str(folder), "gold": str(folder)}
+    grid = plan(
+        algorithms=["grpo"],
+        tasks=["preference-file"],
+        budget={"gradient_steps": 2},
+        protocol={"evaluations": 1, "probes": 0},
+        overrides=[
+            *(f"preference-file.{key}={json.dumps(value)}" for key, value in settings.items()),
+            "grpo.contexts=2",
+            "grpo.group_size=4",
+        ],
+    )
+    record = train(grid.specs[0]).record
+    assert record.status == "finished", record.reason
+    assert record.evaluation is not None
+    assert list(record.evaluation.scores)[:2] == ["gold judge", "proxy judge"]
+    assert record.evaluation.scores["gold judge"] == record.evaluation.scores["proxy judge"]
+    assert len(set(record.evaluation.scores["gold judge"])) > 1
+    assert record.provenance["task"]["caveat"] is None
+    (card,) = (
+        card
+        for name, card in record.provenance["task"]["judges"].items()
+        if name.startswith("gold")
+    )
+    assert card["kind"] == "sequence classification" and "not measured" in card["may rank"]
+
+
+def test_rows_scored_together_score_as_they_do_alone(tmp_path: Path) -> None:
+    judge = RewardModel("gold", str(reward_model(tmp_path / "rm")))
+    prompts = [(("user", "Hello"),), (("user", "Tell me more about the long way home"),)]
+    answers, sources = ["Hi", "It is long, and there is a bridge on it"], ["", ""]
+    together = judge.score(prompts, answers, sources)
+    alone = [judge.score([p], [a], [""])[0] for p, a in zip(prompts, answers)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_reward_models_that_cannot_judge_say_why(tmp_path: Path) -> None:
+    with pytest.raises(PairBenchError, match="has 2 outputs, and a judge has one"):
+        RewardModel("gold", str(reward_model(tmp_path / "two", 2)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PairBenchError, match="cannot be read as sequence classification"):
+        RewardModel("proxy", str(tmp_path / "empty"))
+
+
+def test_any_model_is_a_variant_and_keeps_its_results_in_the_folder(tmp_path: Path) -> None:
+    model = ToyDialogue(ToyDialogue.Config(**SMALL)).language_model
+    folder = tmp_path / "model"
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    (spec_,) = plan(
+        algorithms=["grpo"],
+        tasks=[f"toy-dialogue@{folder}"],
+        budget={"gradient_steps": 1},
+        protocol={"evaluations": 1, "probes": 0},
+        overrides=["toy-dialogue.completion_tokens=4", "grpo.group_size=2", "grpo.contexts=2",
+                   "toy-dialogue.evaluation_prompts=4"],
+    ).specs  # fmt: skip
+    assert spec_.task_config["model"] == str(folder)
+    assert (
+        spec_.algorithm_config["lr"] == get_algorithm("grpo").presets["language@smollm2-135m"]["lr"]
+    )
+    record = train(spec_).record
+    assert record.status == "finished", record.reason
+    place = Store(tmp_path / "results").path(spec_).relative_to(tmp_path / "results")
+    assert ".." not in place.parts and len(place.parts) == 3
+    with pytest.raises(PairBenchError, match="has no variant 'smolm2-135m'; did you mean smollm2"):
+        plan(algorithms=["grpo"], tasks=["toy-dialogue@smolm2-135m"], budget={"steps": 1})
