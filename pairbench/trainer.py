@@ -210,7 +210,14 @@ def train(
         failure = Failure(kind="DivergedError", message=str(error), iteration=error.iteration)
     except Exception as error:  # noqa: BLE001 (whatever a run raises must not stop the others)
         at = run.cost.iterations if run else None
-        failure = Failure(kind=type(error).__name__, message=str(error), iteration=at)
+        kind, message = type(error).__name__, str(error)
+        if _out_of_memory(error):
+            kind = "OutOfMemory"
+            message = (
+                f"out of memory ({message.strip().splitlines()[0] if message.strip() else kind}): "
+                "lower contexts, group_size or --workers, or the task's rows at a time"
+            )
+        failure = Failure(kind=kind, message=message, iteration=at)
     record = RunRecord(
         identity=spec.identity,
         **spec.model_dump(),
@@ -230,6 +237,12 @@ def train(
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
     series = {name: rows[:, index] for index, name in enumerate(SERIES)}
     return RunResult(record, series, task.texts() if record.evaluation else {})
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch's allocator on the CPU says so in words alone."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
 
 
 def _random_policy(task: Task) -> Policy:

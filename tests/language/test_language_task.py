@@ -16,6 +16,7 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
 from pairbench.language import task as language_task
+from pairbench.language.causal import LanguagePolicy
 from pairbench.language.oracle import KnownAnswers, RewardModel
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
@@ -205,6 +206,35 @@ def test_a_score_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatc
     record = train(spec("grpo", **ROWS["grpo"])).record
     assert record.status == "failed"
     assert record.reason is not None and "gold score of toy-dialogue" in record.reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_run_out_of_memory_is_recorded_and_the_grid_goes_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, calls = LanguagePolicy.sample, []
+
+    def short(self: LanguagePolicy, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise error
+        return sample(self, *arguments)
+
+    monkeypatch.setattr(language_task, "_INITIAL", {})
+    monkeypatch.setattr(LanguagePolicy, "sample", short)
+    first = train(spec("grpo", 4, **ROWS["grpo"])).record
+    assert first.status == "failed" and first.failure is not None
+    assert (first.failure.kind, first.failure.iteration) == ("OutOfMemory", 1)
+    assert first.reason is not None and "lower contexts" in first.reason
+    assert "\n" not in first.reason
+    assert train(spec("soft-pair-grpo", **ROWS["soft-pair-grpo"])).record.status == "finished"
 
 
 def test_other_data_than_the_checkpoints_are_refused() -> None:
