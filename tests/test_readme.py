@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pairbench.leaderboard import Board, build, compare
+from pairbench.leaderboard.formats import cell
 from pairbench.store import load_records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,9 @@ PAIRS = (
     ("hard-pair-grpo-no-std-floor", "hard-pair-grpo"),
 )
 """The comparisons the README speaks of, (a, b): differences are a minus b."""
+
+LANGUAGE = ("hh-rlhf-helpful", "hh-rlhf-harmless", "ultrafeedback")
+"""The language tasks whose boards the README shows."""
 
 
 def board() -> Board:
@@ -85,7 +90,41 @@ def comparison_table() -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("table", [board_table, comparison_table])
+def language_table(task: str) -> list[str]:
+    """Returns the README's short version of a language board, as Markdown lines."""
+    (found,) = (
+        board
+        for board in build(load_records(ROOT / "results").records, task)
+        if "model" in board.task_config
+    )
+    lines = [
+        f"| {task}: rank | row | seeds | {found.scored}, IQM [95%] | beats SFT | gold at KL 1 "
+        "| KL, nats | variety / SFT |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found.rows:
+        if row.reward is None:
+            lines.append(f"| {row.status} | {row.row} | {row.n_seeds} | {row.reason} | | | | |")
+            continue
+        gold = row.at_kl["1"].reward.iqm if "1" in row.at_kl else None
+        if found.scored != "gold judge":
+            gold = None
+        lines.append(
+            f"| {row.rank or '-'} | {row.row} | {row.n_seeds} | {cell(row.reward)} "
+            f"| {row.measures['beats_sft'].iqm:.0%} | {'' if gold is None else f'{gold:.2f}'} "
+            f"| {row.measures['kl_ref'].iqm:.1f} | {row.measures['variety_of_sft'].iqm:.2f} |"
+        )
+    return lines
+
+
+TABLES: tuple[Callable[[], list[str]], ...] = (
+    board_table,
+    comparison_table,
+    *(partial(language_table, task) for task in LANGUAGE),
+)
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_tables_are_what_the_results_give(table: Callable[[], list[str]]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     lines = table()
@@ -103,4 +142,4 @@ def test_commands_and_links_exist() -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join([*board_table(), "", *comparison_table()]))
+    print("\n\n".join("\n".join(table()) for table in TABLES))
