@@ -27,6 +27,12 @@ UNTRAINED = "no training"
 KL, WINS = "kl_ref", "beats_sft"
 """Measures of a task: KL to the initial policy, nats per response, and the win rate against it."""
 
+GUARD, LEAST_VARIETY = "variety_of_sft", 0.8
+"""A measure: the share of different tokens in a response over the initial policy's; and its floor.
+
+A policy below it repeats itself, and what a judge says of it is not to be read.
+"""
+
 AT_KL = (1.0, 3.0, 8.0)
 """Values of that KL at which rows are compared, nats per response."""
 
@@ -396,9 +402,21 @@ def _row(
     row.cost = _cost(done)
     row.curve = _curve(done)
     row.at_kl = _at_kl(done, untrained or [])
-    if reference and untrained and not floor and status == "finished":
-        row.reason = _no_gain(mine, reference)
+    if status == "finished" and not floor:
+        gain = _no_gain(mine, reference) if reference and untrained else None
+        row.reason = "; ".join(filter(None, (gain, _repeats(row)))) or None
     return row
+
+
+def _repeats(row: Row) -> str | None:
+    """Returns a sentence if the row's policies repeat themselves."""
+    found = row.measures.get(GUARD)
+    if found is None or found.iqm >= LEAST_VARIETY:
+        return None
+    return (
+        f"repeats itself ({found.iqm:.2f} of the untrained policy's variety, less than "
+        f"{LEAST_VARIETY:g}): its scores are not to be read"
+    )
 
 
 def _no_gain(ours: Scores, theirs: Scores) -> str | None:
@@ -463,7 +481,8 @@ def _rank(rows: list[Row]) -> None:
             continue
         if row.reward.low is None or row.reward.high is None:
             if row.n_seeds == 1:
-                row.reason = "no rank: one seed gives no interval"
+                one = "no rank: one seed gives no interval"
+                row.reason = f"{one}; {row.reason}" if row.reason else one
             continue
         place += 1
         if lead == 0 or row.reward.high < floor:

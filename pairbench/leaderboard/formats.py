@@ -15,12 +15,35 @@ from tabulate import tabulate
 from pairbench.display import printable
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write
-from pairbench.leaderboard.board import Board, Rate, Reward, Row, build, near
+from pairbench.leaderboard.board import (
+    GUARD,
+    KL,
+    WINS,
+    Board,
+    Rate,
+    Reward,
+    Row,
+    build,
+    near,
+)
 from pairbench.record import RunRecord
 
 Value = Reward | Rate | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
+
+
+MEASURES = {
+    KL: ("KL to SFT", "KL to the untrained policy in nats per response"),
+    WINS: ("beats SFT", "Win rate against the untrained policy's own responses"),
+    GUARD: ("variety / SFT", "Share of different tokens in a response over the untrained policy's"),
+    "variety": ("variety", "Share of different tokens in a response"),
+    "distinct_1": ("distinct 1", "Different tokens over all tokens of all responses"),
+    "distinct_2": ("distinct 2", "Different pairs of tokens over all pairs of all responses"),
+    "refusals": ("refusals", "Share of responses that refuse in so many words"),
+    "length": ("length", "Mean tokens of a response"),
+}
+"""Title and meaning of measures that tasks report, by name; others go by their names."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +154,9 @@ def columns(board: Board) -> list[Column]:
         *(
             Column(
                 name,
-                name.replace("_", " "),
-                f"The task's measure {name} of the final policy, interquartile mean "
-                "over seeds with its 95% interval.",
+                MEASURES.get(name, (name.replace("_", " "), ""))[0],
+                f"{MEASURES.get(name, ('', f'The measure {name}'))[1]} of the final policy, "
+                "interquartile mean over seeds with its 95% interval.",
                 _entry("measures", name),
             )
             for name in sorted({name for row in board.rows for name in row.measures})
@@ -283,7 +306,8 @@ def protocol_line(board: Board) -> str:
 def notes(board: Board) -> list[str]:
     """Returns a line for each row that needs one: failed, skipped, or without a rank."""
     return [
-        f"{printable(row.row)} ({row.status}): {printable(row.reason)}"
+        f"{printable(row.row)}{f' ({row.status})' if row.status != 'finished' else ''}: "
+        f"{printable(row.reason)}"
         for row in board.rows
         if row.reason
     ]
