@@ -215,6 +215,9 @@ class LanguageTask(Task):
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold
 
+    def data_sha256(self) -> str | None:
+        return self.data.sha256
+
     def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> LanguagePolicy:
         """Begins a run; see `Task.start`.
 
@@ -238,7 +241,7 @@ class LanguageTask(Task):
             )
         model, split = self.language_model, self.data.split()
         self._training = self._encode(split["policy"])
-        if len(self._training.pairs) < self._contexts:
+        if needs.data != "nothing" and len(self._training.pairs) < self._contexts:
             raise PairBenchError(
                 f"{self.name} has {len(self._training.pairs)} training prompts, fewer than the "
                 f"{self._contexts} that {algorithm.name}.contexts asks for: lower it"

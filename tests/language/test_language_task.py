@@ -21,7 +21,7 @@ from pairbench.language.oracle import KnownAnswers, RewardModel
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
 from pairbench.registry import get_algorithm
-from pairbench.runner import plan
+from pairbench.runner import plan, run
 from pairbench.seeding import Streams
 from pairbench.store import Store
 from pairbench.tasks.preference_file import PreferenceFile
@@ -253,6 +253,32 @@ def test_what_cannot_run_says_why() -> None:
     cls = get_algorithm("grpo")
     with pytest.raises(PairBenchError, match=r"151 training prompts, fewer than the 500"):
         task.start(cls(cls.Config(contexts=500, group_size=2)), Streams(0))
+
+
+def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+
+    def go(word: str) -> list[RunRecord]:
+        rows = [
+            {"prompt": f"Say {n}", "chosen": f"{n} {word}", "rejected": "no"} for n in range(60)
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        settings = {**SMALL, "path": str(path)}
+        return run(
+            algorithms=["reference"],
+            tasks=["preference-file"],
+            budget={"gradient_steps": 1},
+            protocol={"evaluations": 1, "probes": 0},
+            overrides=[f"preference-file.{k}={json.dumps(v)}" for k, v in settings.items()],
+            results=tmp_path / "results",
+            workers=1,
+        )
+
+    (first,) = go("yes")
+    assert first.status == "finished", first.reason
+    assert go("yes") == [first]
+    with pytest.raises(PairBenchError, match="were made from other data"):
+        go("maybe")
 
 
 def test_a_file_of_pairs_trains_offline_methods_alone(tmp_path: Path) -> None:
