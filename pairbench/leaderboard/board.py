@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, canonical, digest
+from pairbench.reproduce import Reproduction, Verdict
 
 BASELINE = "reference"
 UNTRAINED = "no training"
@@ -109,6 +110,15 @@ class AtKL(BaseModel):
     win_rate: Reward | None = None
 
 
+class Reproduced(BaseModel):
+    """How many of a row's runs were rebuilt whole, the worst verdict, last date, and machines."""
+
+    runs: int
+    verdict: Verdict
+    date: str
+    cpus: list[str]
+
+
 class Row(BaseModel):
     """One row of a board: an algorithm with settings, over its seeds.
 
@@ -136,6 +146,7 @@ class Row(BaseModel):
     cost: RowCost | None = None
     curve: list[CurveBand] = []
     at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
+    reproduced: Reproduced | None = Field(default=None, exclude_if=lambda mark: mark is None)
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
@@ -188,7 +199,10 @@ class Board(BaseModel):
 
 
 def build(
-    records: Iterable[RunRecord], task: str | None = None, baseline: str = BASELINE
+    records: Iterable[RunRecord],
+    task: str | None = None,
+    baseline: str = BASELINE,
+    marks: Iterable[Reproduction] = (),
 ) -> list[Board]:
     """Returns the boards of `records`: by task name, the largest step budget first.
 
@@ -197,6 +211,7 @@ def build(
             one being preferred.
         task: only this task's boards; all tasks' by default.
         baseline: the row, or else the algorithm, that win rates are measured against.
+        marks: runs that were rebuilt; those of their beginning alone do not count.
 
     Raises:
         PairBenchError: if there is no record of `task`, or records of one board were scored on
@@ -215,6 +230,17 @@ def build(
         (_board(identity, group, baseline) for identity, group in groups.items()),
         key=lambda board: (board.task, -(board.protocol.budget.steps or 0), board.board),
     )
+    whole = {mark.identity: mark for mark in marks if mark.iterations is None}  # the last of each
+    for row in (row for board in boards for row in board.rows):
+        found = [whole[run] for run in row.runs.values() if run in whole]
+        if found and row.status == "finished":
+            order = ("equal", "close", "different")
+            row.reproduced = Reproduced(
+                runs=len(found),
+                verdict=max((mark.verdict for mark in found), key=order.index),
+                date=max(mark.date for mark in found),
+                cpus=sorted({mark.cpu for mark in found}),
+            )
     titles = [board.title for board in boards]
     for board in boards:
         if titles.count(board.title) > 1:  # they differ in a setting of the task or the protocol

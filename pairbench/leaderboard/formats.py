@@ -27,6 +27,7 @@ from pairbench.leaderboard.board import (
     near,
 )
 from pairbench.record import RunRecord
+from pairbench.reproduce import Reproduction
 
 Value = Reward | Rate | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
@@ -76,6 +77,14 @@ def _entry(field: str, name: str) -> Callable[[Row], Reward | None]:
 
 def _at_kl(value: str, kind: str) -> Callable[[Row], Reward | None]:
     return lambda row: getattr(row.at_kl.get(value), kind, None)
+
+
+def _reproduced(row: Row) -> str | None:
+    found = row.reproduced
+    if found is None:
+        return None
+    how = "bit for bit" if found.verdict == "equal" else found.verdict
+    return f"{found.runs} of {row.n_seeds}, {how}, {found.date[:10]}"
 
 
 def columns(board: Board) -> list[Column]:
@@ -189,6 +198,13 @@ def columns(board: Board) -> list[Column]:
         ),
         Column("seconds", "seconds", "Wall time of a run, mean over seeds, on the machines below.",
                _cost("seconds"), True, -1),
+        Column(
+            "reproduced",
+            "reproduced",
+            "Runs rebuilt from their records by `pairbench reproduce`, of all finished ones, with "
+            "how the last came back and when.",
+            _reproduced,
+        ),
         Column("algorithm", "algorithm", "The registered algorithm.", lambda r: r.algorithm),
         Column("regime", "data", "What the algorithm learns from.", lambda r: r.regime),
         Column("configuration", "settings", "First digits of the SHA-256 of the algorithm and its "
@@ -223,7 +239,9 @@ def render(board: Board, format: str = "table") -> str:
     )
 
 
-def write_site(records: Iterable[RunRecord], folder: Path) -> list[Path]:
+def write_site(
+    records: Iterable[RunRecord], folder: Path, marks: Iterable[Reproduction] = ()
+) -> list[Path]:
     """Writes every board as Markdown, CSV, JSON and a page, and an index of them.
 
     The same records always give the same bytes. Files of boards that are gone are left alone.
@@ -233,7 +251,7 @@ def write_site(records: Iterable[RunRecord], folder: Path) -> list[Path]:
     """
     from pairbench.leaderboard.page import index_page
 
-    boards = build(records)
+    boards = build(records, marks=marks)
     if not boards:
         return []
     stems = slugs(boards)
