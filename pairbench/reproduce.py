@@ -221,7 +221,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "not recorded" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
