@@ -26,13 +26,16 @@ class CoRPO(GRPO):
     """Correctness-relative policy optimisation (arXiv 2511.04439): A = r - max(mean, r_min).
 
     From the paper's abstract: the group's mean as the baseline, clipped from below at a threshold
-    of correctness, so that a failed response is never reinforced for being better than worse ones. Ours:
-    no division by a standard deviation, GRPO's surrogate, no KL penalty, and r_min 0, which the
-    abstract does not give: it must be set to a task's own scale of scores, and where every group's
-    mean lies above it the method is GRPO without std. A tied group below r_min is pushed down.
+    of correctness, so that a failed response is never reinforced for being better than worse ones.
+    Ours: no division by a standard deviation, GRPO's surrogate, no KL penalty, and r_min 0, which
+    the abstract does not give: it must be set to a task's own scale of scores, and where every
+    group's mean lies above it the method is GRPO without std. A tied group below r_min is pushed
+    down.
     """
 
-    source = "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
+    source = (
+        "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
+    )
     presets: ClassVar[Presets] = {
         "control": CONTROL,
         "control@critic-free": CONTROL_CRITIC_FREE,

@@ -65,16 +65,16 @@ class RLRR(GRPO):
         config = self.config
         score = o.scores(batch, self.name).view(-1, config.group_size)
         if config.form == "prr":
-            rank = dense_rank(score.unsqueeze(0))
+            rank = dense_rank(score.unsqueeze(0)).to(score)
             worst = rank.amax(1, keepdim=True)
             reward = (worst - rank) / (worst - 1).clamp_min(1)
-            return (reward - reward.mean(1, keepdim=True)).view(-1).to(score)
+            return (reward - reward.mean(1, keepdim=True)).view(-1)
         correct = score >= config.threshold
         length = (batch.mask.sum(1).view_as(score) / config.bucket).floor()
         shorter = torch.where(correct, -length, 0.0)
-        rank = dense_rank(torch.stack([correct.to(score), shorter.to(score), score]))
+        rank = dense_rank(torch.stack([correct.to(score), shorter.to(score), score])).to(score)
         worst = rank.amax(1, keepdim=True)
-        reward = correct + config.tau * torch.tanh(worst / rank - 1.0).to(score)
+        reward = correct + config.tau * torch.tanh(worst / rank - 1.0)
         advantage = reward - reward.mean(1, keepdim=True)
         bounded = torch.where(
             correct, advantage.clamp_min(-config.xi), advantage.clamp_max(config.xi)
