@@ -136,12 +136,16 @@ def test_offline_pairs_beside_groups_answer_the_same_prompts_and_are_paid_for() 
     task, policy, _ = begin("f-hal")
     plain, same, _ = begin("grpo")
     batch = task.collect(policy, 7).check()
-    assert torch.equal(
-        batch.responses, plain.collect(same, 7).responses
-    )  # nothing is drawn for the pairs
+    # nothing is drawn for the pairs
+    assert torch.equal(batch.responses, plain.collect(same, 7).responses)
     pairs = batch.offline
     assert pairs is not None and pairs.ref_logp is not None
-    assert (pairs.n_groups, pairs.group_size, pairs.steps, pairs.sampler) == (2, 2, 6, -1)
+    assert (pairs.n_groups, pairs.group_size, pairs.steps, pairs.sampler) == (
+        2,
+        2,
+        7,
+        -1,
+    )  # and the end
     assert torch.equal(pairs.contexts, batch.contexts[[0, 0, 4, 4]])
     torch.testing.assert_close(policy(pairs).logp, pairs.old_logp, atol=1e-4, rtol=1e-4)
     assert task.cost.steps == 40 + int(pairs.mask.sum())
