@@ -348,6 +348,7 @@ class ControlTask(Task):
             ref_dist=ref.view(*shape, -1),
             group=torch.arange(count // self._size).repeat_interleave(self._size),
             sampler=iteration,
+            offline=None,
             **fields,
         )
 
