@@ -109,15 +109,23 @@ class GRPO(Algorithm):
     def needs(self) -> Needs:
         return Needs("groups", "scores", reference=self.config.beta > 0)
 
-    def advantages(self, batch: Batch) -> Tensor:
-        """Returns (B,): the score's distance from the group's mean, in standard deviations."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Returns the oracle's scores (B,).
+
+        Raises:
+            PairBenchError: the batch has none.
+        """
         if batch.score is None:
             raise PairBenchError(
                 f"{self.name} needs a batch with score: "
                 "have the task's collect() fill it when needs.feedback is 'scores'"
             )
+        return batch.score
+
+    def advantages(self, batch: Batch) -> Tensor:
+        """Returns (B,): the score's distance from the group's mean, in standard deviations."""
         return o.normalise_groups(
-            batch.score, self.config.group_size, self.config.std, self.config.eps
+            self.scores(batch), self.config.group_size, self.config.std, self.config.eps
         )
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
