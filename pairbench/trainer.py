@@ -300,9 +300,10 @@ class _Loop:
         progress = run.progress()
         with torch.no_grad():
             batch = self.task.collect(self.policy, number)
-            signal = self.algorithm.prepare(batch, progress, number)
+            chosen = self.algorithm.select(batch)
+            signal = self.algorithm.prepare(chosen, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
-        sums, count = self.update(batch, signal, factor)
+        sums, count = self.update(chosen, signal, factor)
         run.cost.gradient_steps += count
         run.cost.iterations += 1
         run.series.append(self.measure(batch, signal, sums, count, factor))
@@ -355,7 +356,8 @@ class _Loop:
                 values["entropy"] = float((output.entropy * mask).sum() / steps)
             if (advantage := signal.get("advantage")) is not None and advantage.numel() > 1:
                 values["advantage_variance"] = float(advantage.var())
-            if (target := signal.get("return")) is not None and batch.value is not None:
+            target = signal.get("return")
+            if target is not None and batch.value is not None and len(target) == len(batch):
                 residual = (target - batch.value)[mask > 0]
                 values["explained_variance"] = float(
                     1 - residual.var() / target[mask > 0].var().clamp_min(1e-12)
@@ -376,7 +378,7 @@ class _Loop:
         if self.by_steps:  # rows enough for that many blocks of steps
             units = -(-PROBE_UNITS * PROBE_STEPS // self.config.segment)
         with torch.no_grad():
-            batch = self.task.probe(self.policy, units, run.streams)
+            batch = self.algorithm.select(self.task.probe(self.policy, units, run.streams))
             signal = self.algorithm.prepare(batch, run.progress(), number)
         run.noise.append(self.gradient_noise(batch, signal))
 
