@@ -31,10 +31,10 @@ class TPO(Algorithm):
     responses, and the cross-entropy of q and p, whose gradient in the group's logits is p - q.
     Ours: u is the score's distance from the group's mean in population standard deviations; p is
     the softmax over the group of log pi_theta, so that p_old is pi_old restricted to the group
-    (`base="restricted"`). For the many tokens of a text, or densities, that leaves one response
-    almost all the mass and depends on the unit of an action; there the presets take `base="snis"`,
-    in which p_old is uniform and p are the self-normalised importance weights of pi_theta, as in
-    brain and hard-pair-grpo.
+    (`base="restricted"`). That counts pi_old twice where responses are samples of it, leaves one of
+    them almost all the mass where they are long, and depends on the unit of an action; so all the
+    presets take `base="snis"`, in which p_old is uniform and p are the self-normalised importance
+    weights of pi_theta, as in brain and hard-pair-grpo.
     """
 
     source = "Target Policy Optimization, arXiv 2604.06159 (target and cross-entropy)"
@@ -43,7 +43,7 @@ class TPO(Algorithm):
         "control@critic-free": CONTROL_CRITIC_FREE,
         "language": {**LANGUAGE, "base": "snis"},
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
+        "tabular": {**TABULAR, "base": "snis"},
     }
 
     class Config(Algorithm.Config):
