@@ -11,7 +11,6 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
 from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
 
@@ -111,14 +110,8 @@ class GRPO(Algorithm):
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the group's mean, in standard deviations."""
-        if batch.score is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with score: "
-                "have the task's collect() fill it when needs.feedback is 'scores'"
-            )
-        return o.normalise_groups(
-            batch.score, self.config.group_size, self.config.std, self.config.eps
-        )
+        score = o.scores(batch, self.name)
+        return o.normalise_groups(score, self.config.group_size, self.config.std, self.config.eps)
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "advantage" (B, 1) and "weight" (B, T), the steps' shares in the loss."""

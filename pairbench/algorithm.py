@@ -30,8 +30,9 @@ class Needs:
 
     Attributes:
         data: "groups" of G responses to one context; "steps", single responses with a reward per
-            step; "pairs", a preferred and a rejected response; "groups+pairs"; or "nothing" for
-            the floor rows, which do not learn.
+            step; "pairs", a preferred and a rejected response; "groups+pairs", both: comparisons
+            of a group's own members, or, if `offline`, one pair of the data set for each group, in
+            `Batch.offline`; or "nothing" for the floor rows, which do not learn.
         feedback: what the oracle is asked for: "scores" of responses, "comparisons" of pairs of
             them, "rewards" of steps, or "none". It decides which labels are counted.
         queries: which pairs of a group the oracle is asked to compare. Under "best-worst" all are
@@ -151,7 +152,9 @@ class Algorithm(ABC):
         if needs.data == "steps":
             return "on-policy, step rewards"
         if needs.offline:
-            return "offline pairs"
+            groups = needs.data == "groups+pairs"
+            fresh = f"on-policy groups, {needs.feedback}, and " if groups else ""
+            return f"{fresh}offline pairs"
         if needs.data == "pairs":
             return "fresh on-policy pairs"
         return f"on-policy groups, {needs.feedback}"

@@ -54,6 +54,10 @@ class Batch:
             policy, from which it computes an exact KL divergence; or None.
         ref_dist: (B, T, ...) the same of the reference policy; or None.
         sampler: the number of the training iteration whose policy sampled the batch, -1 offline.
+        offline: preference pairs of the task's data set beside on-policy groups, or None: a batch
+            with `pairs`, groups of two and a padded length of its own. It has as many groups as
+            this batch, and its group i goes wherever group i goes, so that minibatches share the
+            pairs out as evenly as the groups.
     """
 
     contexts: Tensor
@@ -71,6 +75,7 @@ class Batch:
     old_dist: Tensor | None = None
     ref_dist: Tensor | None = None
     sampler: int = 0
+    offline: Batch | None = None
 
     def __len__(self) -> int:
         return self.mask.shape[0]
@@ -130,6 +135,13 @@ class Batch:
                 members = self.group[self.pairs]
                 if not bool((members[:, 0] == members[:, 1]).all()):
                     raise ValueError("Batch.pairs must stay within one group")
+        if self.offline is not None:
+            beside = self.offline.check()
+            if beside.pairs is None or beside.n_groups != self.n_groups:
+                raise ValueError(
+                    f"Batch.offline needs pairs and one group of two for each of {self.n_groups} "
+                    f"groups, has {beside.n_groups}"
+                )
         return self
 
     def select(self, rows: Tensor) -> Batch:
@@ -152,6 +164,10 @@ class Batch:
             pairs = pairs[(pairs >= 0).all(dim=1)]
             order = torch.argsort(pairs[:, 0] // size, stable=True)
             picked["pairs"] = pairs[order]
+        if self.offline is not None:
+            two = self.offline.group_size
+            beside = rows[::size, None] // size * two + torch.arange(two)
+            picked["offline"] = self.offline.select(beside.reshape(-1))
         return replace(self, **picked)
 
     def narrow(self, start: int, length: int) -> Batch:
@@ -165,7 +181,15 @@ class Batch:
         if self.pairs is not None:
             first = self.pairs[:, 0]
             parts["pairs"] = self.pairs[(first >= start) & (first < start + length)] - start
+        parts["offline"] = self._beside(start, length)
         return replace(self, **parts)
+
+    def _beside(self, start: int, length: int) -> Batch | None:
+        """Returns the offline pairs that go with rows start, ..., start + length - 1."""
+        if self.offline is None:
+            return None
+        size, two = self.group_size, self.offline.group_size
+        return self.offline.narrow(start // size * two, length // size * two)
 
     def flatten_steps(self) -> Batch:
         """Returns the real steps of all rows as rows of one step each, in row-major order.
@@ -182,11 +206,11 @@ class Batch:
                 continue
             flat[field.name] = tensor.flatten(0, 1)[keep].unsqueeze(1)
         flat["group"] = torch.arange(len(keep))
-        return replace(self, **flat, score=None, pairs=None)
+        return replace(self, **flat, score=None, pairs=None, offline=None)
 
 
 def pick(batch: Batch, rows: Tensor, size: int) -> Batch:
-    """Returns the rows (N,) of a batch without pairs, as groups of `size`."""
+    """Returns the rows (N,) of a batch without pairs of any kind, as groups of `size`."""
     picked: dict[str, Any] = {
         field.name: tensor[rows]
         for field in fields(Batch)
@@ -212,6 +236,8 @@ def join(batches: Sequence[Batch]) -> Batch:
     if first.pairs is not None:
         pairs = [batch.pairs for batch in batches if batch.pairs is not None]
         joined["pairs"] = torch.cat([rows * i + pair for i, pair in enumerate(pairs)])
+    if first.offline is not None:
+        joined["offline"] = join([batch.offline for batch in batches if batch.offline is not None])
     return replace(first, **joined)
 
 
@@ -253,7 +279,7 @@ def minibatches(
             here = (first >= start) & (first < start + length)
             part["pairs"] = shuffled.pairs[here] - start
         yield (
-            Batch(**part, sampler=batch.sampler),
+            Batch(**part, sampler=batch.sampler, offline=shuffled._beside(start, length)),
             {name: parts[index] for name, parts in extras.items()},
         )
         start += length

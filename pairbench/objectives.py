@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pairbench.batch import Batch
+from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 
 RatioLevel = Literal["token", "sequence_mean", "trajectory"]
@@ -388,3 +389,87 @@ def group_fit(
         log_ratio, scale, log_base, target, size, fit
     )
     return loss
+
+
+# Scores of groups
+
+
+def scores(batch: Batch, name: str) -> Tensor:
+    """Returns `batch.score` (B,).
+
+    Raises:
+        PairBenchError: the batch has none; it says that the method `name` needs them.
+    """
+    if batch.score is None:
+        raise PairBenchError(
+            f"{name} needs a batch with score: "
+            "have the task's collect() fill it when needs.feedback is 'scores'"
+        )
+    return batch.score
+
+
+# A regression on the group: GVPO and policy mirror descent
+
+
+def group_regression(implied: Tensor, reward: Tensor, size: int, centred: bool) -> Tensor:
+    """Returns squared residuals (B,) of the rewards a policy implies against those it was given.
+
+    Args:
+        implied: (B,) temperature x (log pi_theta - log pi_old) of each response, nats.
+        reward: (B,) less the group's mean, constants.
+        size: G.
+        centred: take the group's mean off `implied` too, so that only differences within the group
+            count (log Z drops out of the optimum pi_old exp(r / temperature) / Z).
+    """
+    residual = implied - reward
+    if centred:
+        groups = residual.view(-1, size)
+        residual = (groups - groups.mean(1, keepdim=True)).view(-1)
+    return residual.square()
+
+
+# Variational f-divergences: f-GRPO and f-HAL
+
+Divergence = Literal["kl", "kl-canonical", "reverse-kl", "pearson", "hellinger", "js", "tv"]
+"""D_f(P || Q) = sup_T E_P[T] - E_Q[f*(T)] by its f and the critic T = g(u): see `critic`."""
+
+
+def critic(u: Tensor, divergence: Divergence) -> Tensor:
+    """Returns g(u), an increasing map of an implicit reward into the domain of f*.
+
+    Canonical is g(u) = f'(e^u), whose optimal u is log dP/dQ: "kl-canonical" u + 1, "reverse-kl"
+    -e^-u, "hellinger" (squared) 1 - e^(-u/2), "js" log 2 - softplus(-u). "kl" and "pearson" take
+    the identity. "tv" has no derivative there and takes tanh(u/2) / 2, which stays in [-1/2, 1/2].
+    """
+    if divergence == "kl-canonical":
+        return u + 1.0
+    if divergence == "reverse-kl":
+        return -torch.exp(-u)
+    if divergence == "hellinger":
+        return -torch.expm1(-0.5 * u)
+    if divergence == "js":
+        return math.log(2.0) - F.softplus(-u)
+    if divergence == "tv":
+        return 0.5 * torch.tanh(0.5 * u)
+    return u
+
+
+def conjugate_critic(u: Tensor, divergence: Divergence) -> Tensor:
+    """Returns f*(g(u)), what the critic costs on the other side.
+
+    f*(s) is e^(s-1) for "kl", -1 - log(-s) for "reverse-kl", s + s^2 / 4 for "pearson" (falling
+    again below u = -2), s / (1 - s) for "hellinger", -log(2 - e^s) for "js" and s for "tv".
+    """
+    if divergence == "kl":
+        return torch.exp(u - 1.0)
+    if divergence == "kl-canonical":
+        return torch.exp(u)
+    if divergence == "reverse-kl":
+        return u - 1.0
+    if divergence == "pearson":
+        return u + 0.25 * u.square()
+    if divergence == "hellinger":
+        return torch.expm1(0.5 * u)
+    if divergence == "js":
+        return F.softplus(u) - math.log(2.0)
+    return critic(u, "tv")

@@ -18,7 +18,7 @@ from pairbench.checkpoint import load_state, save_state, weights_sha256
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.files import set_aside
 from pairbench.optimiser import Adam, Group
-from pairbench.policy import Policy
+from pairbench.policy import Policy, view
 from pairbench.provenance import code_version, provenance
 from pairbench.record import (
     Budget,
@@ -308,7 +308,7 @@ class _Loop:
         count = 0
         for _ in range(self.config.epochs):
             for part, part_signal in minibatches(batch, signal, self.config.minibatches, generator):
-                loss = self.algorithm.loss(self.policy(part), part, part_signal)
+                loss = self.algorithm.loss(view(self.policy, part), part, part_signal)
                 self.optimiser.zero_grad()
                 loss.value.backward()  # type: ignore[no-untyped-call]
                 norm = self.optimiser.step(self.config.max_grad_norm, factor)
@@ -388,7 +388,7 @@ class _Loop:
         for index in range(units):
             part = batch.narrow(index * size, size)
             rows = {name: tensor.narrow(0, index * size, size) for name, tensor in signal.items()}
-            loss = self.algorithm.loss(self.policy(part), part, rows)
+            loss = self.algorithm.loss(view(self.policy, part), part, rows)
             gradients = torch.autograd.grad(loss.value, trained, allow_unused=True)
             for place, gradient in zip(total, gradients, strict=True):
                 if gradient is not None:

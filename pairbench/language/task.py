@@ -135,7 +135,8 @@ class LanguageTask(Task):
     Prompts of the split "policy" are trained on, those of "evaluation" are held out; the judges
     were fitted on the other two. The proxy judge scores completions in training, and the teacher's
     comparisons follow that score; the gold judge is seen by the evaluation alone (Gao et al. 2023,
-    arXiv 2210.10760). Offline methods read the data set's own pairs of the training prompts. Where
+    arXiv 2210.10760). Offline methods read the data set's own pairs of the training prompts;
+    methods that want both are given, with each group, the data set's pair of its prompt. Where
     no judge of the data has shown that it may rank, the held-out pairs' preference accuracy does.
     """
 
@@ -172,11 +173,9 @@ class LanguageTask(Task):
             return f"{self.name} has no random policy: uniform tokens are not language"
         if needs.enumerable:
             return f"{algorithm.name} enumerates all responses, and completions are too many"
-        online = needs.data != "nothing" and not needs.offline
+        online = needs.data != "nothing" and not (needs.data == "pairs" and needs.offline)
         if online and self.config.proxy is None and not judged(self.dataset):
             return f"{algorithm.name} needs completions scored, and {self.name} has no judge"
-        if needs.data == "groups+pairs":
-            return f"{self.name} gives groups or pairs, not both in one batch"
         return None
 
     @property
@@ -223,9 +222,13 @@ class LanguageTask(Task):
         """
         config, needs, asked = self.config, algorithm.needs, algorithm.config
         self._needs, self._streams = needs, streams
+        # pairs of the data set beside groups are no question to the teacher
+        beside = needs.offline and needs.data == "groups+pairs"
+        self._asked = replace(needs, data="groups", offline=False) if beside else needs
         self._contexts, self._size = asked.contexts, asked.group_size
         self._teacher = Teacher(config)
-        comparing = needs.feedback == "comparisons" and not needs.offline
+        told = self._asked
+        comparing = (told.feedback == "comparisons" or "pairs" in told.data) and not told.offline
         if comparing and (self._size < 2 or needs.queries == "none"):
             raise PairBenchError(
                 f"{algorithm.name} compares completions but asks for {self._size} a prompt and "
@@ -281,7 +284,7 @@ class LanguageTask(Task):
             streams["oracle"],
             iteration,
         )
-        self.cost.steps += int(batch.mask.sum()) if self._needs.offline else self._sampled
+        self.cost.steps += self._tokens
         self.cost.comparisons += comparisons
         self.cost.scores += scores
         return batch
@@ -303,19 +306,21 @@ class LanguageTask(Task):
     ) -> tuple[Batch, int, int]:
         """Returns a batch of `contexts` groups, and the comparisons and scores it took."""
         rows = choosing.choice(len(self._training.pairs), contexts, replace=False)
-        prompts, needs = self._training.take(rows), self._needs
-        if needs.offline:
-            batch = self._offline(prompts)
-            batch = replace(
-                batch, old_logp=policy.logp(batch.contexts, batch.responses, batch.mask)
-            )
-            return self._with_reference(policy, batch), contexts, 0
+        prompts, needs, offline, paid = self._training.take(rows), self._asked, None, 0
+        self._tokens = 0
+        if self._needs.offline:
+            pairs, paid = self._offline(prompts), contexts
+            self._tokens += int(pairs.mask.sum())
+            logp = policy.logp(pairs.contexts, pairs.responses, pairs.mask)
+            offline = self._with_reference(policy, replace(pairs, old_logp=logp))
+            if needs.offline:
+                return offline, paid, 0
         size = self._size
         responses, mask, logp = policy.sample(
             prompts.ids, size, self.config.completion_tokens, self.config.sampling_temperature,
             sampling,
         )  # fmt: skip
-        self._sampled = int(mask.sum())
+        self._tokens += int(mask.sum())
         assert self.proxy is not None  # skip() sees to it
         score = self._judge(self.proxy, prompts, responses, size)
         batch = Batch(
@@ -325,6 +330,7 @@ class LanguageTask(Task):
             old_logp=logp,
             group=torch.arange(contexts).repeat_interleave(size),
             sampler=iteration,
+            offline=offline,
         )
         if needs.data == "steps":
             batch, scores = self._steps(policy, batch, score), len(score)
@@ -332,7 +338,7 @@ class LanguageTask(Task):
         batch, comparisons, scores = self._teacher.label(
             batch, score.reshape(contexts, size), needs, oracle
         )
-        return self._with_reference(policy, batch), comparisons, scores
+        return self._with_reference(policy, batch), comparisons + paid, scores
 
     def _offline(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""

@@ -13,7 +13,15 @@ from pairbench.algorithms.ppo import PPO
 from pairbench.algorithms.random import Random
 from pairbench.algorithms.reference import Reference
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
+from pairbench.registry import get_algorithm
 
+FAMILY = [
+    get_algorithm(name)
+    for name in (
+        "dr-grpo", "gspo", "tic-grpo", "rloo", "krpo", "corpo", "rlrr", "gvpo",
+        "policy-mirror-descent", "f-grpo",
+    )
+]  # fmt: skip
 ALL: list[type[Algorithm]] = [
     PPO,
     GRPO,
@@ -26,7 +34,7 @@ ALL: list[type[Algorithm]] = [
 ]
 
 
-@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("cls", [*ALL, *FAMILY, get_algorithm("f-hal")], ids=lambda cls: cls.name)
 def test_presets_and_documents(cls: type[Algorithm]) -> None:
     assert cls.source
     assert cls.__doc__
@@ -36,7 +44,9 @@ def test_presets_and_documents(cls: type[Algorithm]) -> None:
         assert cls(config).regime
 
 
-@pytest.mark.parametrize("cls", [GRPO, SoftPairGRPO, HardPairGRPO, DPO], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "cls", [GRPO, SoftPairGRPO, HardPairGRPO, DPO, *FAMILY], ids=lambda c: c.name
+)
 def test_group_methods_take_1024_steps_an_iteration_on_control(cls: type[Algorithm]) -> None:
     """Equal data per iteration makes the control rows comparable; 512 steps critic-free."""
     control = cls.presets["control"]

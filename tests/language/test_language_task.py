@@ -36,6 +36,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "hard-pair-grpo": {"contexts": 2, "group_size": 4},
     "dpo": {"contexts": 4},
     "orpo": {"contexts": 4},
+    "gvpo": {"contexts": 2, "group_size": 4},
+    "f-hal": {"contexts": 2, "group_size": 4},
 }
 
 
@@ -128,6 +130,22 @@ def test_groups_are_whole_and_scored_by_the_proxy() -> None:
     torch.testing.assert_close(batch.ref_logp, batch.old_logp, atol=1e-4, rtol=1e-4)
     assert torch.equal(batch.contexts[0], batch.contexts[3])
     assert (task.cost.steps, task.cost.scores, task.cost.comparisons) == (40, 8, 0)
+
+
+def test_offline_pairs_beside_groups_answer_the_same_prompts_and_are_paid_for() -> None:
+    task, policy, _ = begin("f-hal")
+    plain, same, _ = begin("grpo")
+    batch = task.collect(policy, 7).check()
+    assert torch.equal(
+        batch.responses, plain.collect(same, 7).responses
+    )  # nothing is drawn for the pairs
+    pairs = batch.offline
+    assert pairs is not None and pairs.ref_logp is not None
+    assert (pairs.n_groups, pairs.group_size, pairs.steps, pairs.sampler) == (2, 2, 6, -1)
+    assert torch.equal(pairs.contexts, batch.contexts[[0, 0, 4, 4]])
+    torch.testing.assert_close(policy(pairs).logp, pairs.old_logp, atol=1e-4, rtol=1e-4)
+    assert task.cost.steps == 40 + int(pairs.mask.sum())
+    assert (task.cost.scores, task.cost.comparisons, task.cost.labels) == (8, 2, 10)
 
 
 def test_comparisons_follow_the_scores_and_are_counted() -> None:
