@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pairbench.claims import hard_pair, improvement, soft_pair, stationary, variance
+from pairbench.claims import f_divergence, hard_pair, improvement, soft_pair, stationary, variance
 from pairbench.claims.core import CLAIMS, Claim, Number, Result, check
-from pairbench.claims.report import FORMATS, render, write_site
+from pairbench.claims.report import FORMATS, load, render, write_site
 from pairbench.errors import PairBenchError
 from pairbench.registry import nearest
 
-GROUPS = (soft_pair, variance, hard_pair, improvement, stationary)
+GROUPS = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
 """The modules that hold the claims, in the order in which their claims are listed."""
 
-__all__ = ["CLAIMS", "FORMATS", "Claim", "Number", "Result", "render", "run", "write_site"]
+__all__ = ["CLAIMS", "FORMATS", "Claim", "Number", "Result", "load", "render", "run", "write_site"]
 
 
 def run(

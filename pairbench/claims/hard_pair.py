@@ -224,7 +224,7 @@ def ideal_run(gamma: float, iterations: int) -> Tensor:
     return policy
 
 
-LONG = 1000
+LONG = 500
 
 
 @claim(
@@ -325,7 +325,7 @@ def fitted(algorithm: Algorithm, steps: int) -> tuple[float, float]:
     where="trust region alpha max(KL(pi || pi_old) - beta, 0)",
     statement="The hinge keeps every update's KL(pi_new || pi_old) within beta = .01.",
     assumption="The learning rate is small.",
-    method="Monte Carlo, 60 iterations of the trainer per learning rate, on preference-bandit with "
+    method="Monte Carlo, 40 iterations of the trainer per learning rate, on preference-bandit with "
     "reward noise (groups of eight, delta_0 .8 / 8, gamma 1, alpha .5); exact KL after each",
     evidence="paper",
 )
@@ -333,7 +333,7 @@ def kl_budget() -> Finding:
     """Share of iterations above beta and the largest divergence, by learning rate."""
     numbers: list[Number] = []
     worst = 0.0
-    for rate, build in ((0.001, restricted), (0.03, stated), (0.1, stated)):
+    for rate, build in ((0.001, restricted), (0.03, stated)):
         moved = divergences(rate)
         over = [kl > 0.01 for kl in moved]
         share = sum(over) / len(over)
@@ -346,8 +346,8 @@ def kl_budget() -> Finding:
     return Finding(
         numbers,
         {
-            "holds only if": "A finite alpha prices the excess and does not forbid it: at larger "
-            f"learning rates the divergence reaches {worst:.3f} nats."
+            "holds only if": "A finite alpha prices the excess and does not forbid it: at a larger "
+            f"learning rate the divergence reaches {worst:.3f} nats."
         },
     )
 
@@ -360,7 +360,7 @@ def divergences(rate: float) -> list[float]:
         algorithms=[name],
         tasks=[task],
         seeds=[0],
-        budget={"steps": 256 * 60},
+        budget={"steps": 256 * 40},
         protocol={"evaluations": 1, "probes": 0},
         overrides=[f"{name}.{text}" for text in settings],
     )

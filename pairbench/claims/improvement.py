@@ -140,7 +140,7 @@ def bound() -> Finding:
     )
 
 
-ITERATIONS = 30
+ITERATIONS = 20
 RATES = (0.003, 0.03, 0.3)
 RUNS = {
     "GRPO": ("grpo", []),

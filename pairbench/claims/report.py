@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pairbench.claims.core import Number, Result
+from pairbench.claims.core import CLAIMS, Number, Requirement, Result, verdict
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write
 
@@ -57,6 +57,26 @@ def write(path: Path, text: str) -> Path:
             "written"
         ) from error
     return path
+
+
+def load(text: str) -> list[Result]:
+    """Returns the results whose JSON is `text`: numbers and reasons from it, all else from here.
+
+    Verdicts follow from the numbers anew.
+    """
+    results = []
+    for item in json.loads(text)["claims"]:
+        numbers = tuple(_number(entry) for entry in item["numbers"])
+        made = CLAIMS[item["id"]]
+        results.append(Result(made, numbers, verdict(numbers), item["reason"]))
+    return results
+
+
+def _number(entry: dict[str, Any]) -> Number:
+    need = entry["requirement"]
+    if need is not None:
+        need = Requirement(need["relation"], need["bound"], need["scope"])
+    return Number(entry["name"], entry["value"], entry["error"], need)
 
 
 def source(result: Result) -> str:
@@ -133,8 +153,8 @@ def _table(results: Sequence[Result]) -> str:
         lines.append(f"  {first.name}: {in_words(first)}")
         lines.append("")
     counts = ", ".join(
-        f"{sum(r.verdict == verdict for r in results)} {verdict}"
-        for verdict in ("holds", "holds only if", "fails")
+        f"{sum(r.verdict == outcome for r in results)} {outcome}"
+        for outcome in ("holds", "holds only if", "fails")
     )
     return "\n".join([*lines, counts, ""])
 

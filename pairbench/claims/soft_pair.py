@@ -407,10 +407,10 @@ def log_ratio() -> Finding:
 
 
 RUNS = {
-    "preference-bandit": (5_120, []),
+    "preference-bandit": (1_280, []),
     "halfcheetah-v4": (
-        192,
-        ["contexts=4", "segment=8", "epochs=2", "minibatches=2", "log_std_floor=-2"],
+        96,
+        ["contexts=4", "segment=4", "epochs=2", "minibatches=2", "log_std_floor=-2"],
     ),
 }
 """Budget in steps and sizes of the runs that are compared, by task."""

@@ -64,12 +64,13 @@ def board_page(board: Board) -> str:
     )
 
 
-def index_page(boards: list[Board], stems: list[str]) -> str:
-    """Returns the page that links every board's page, with its best rows."""
+def index_page(boards: list[Board], stems: list[str], claims: bool = False) -> str:
+    """Returns the page that links every board's page, with its best rows, and the claims' page."""
     return (
         environment()
         .get_template("index.html.j2")
         .render(
+            claims=claims,
             boards=[
                 {
                     "title": board.title,
@@ -84,7 +85,7 @@ def index_page(boards: list[Board], stems: list[str]) -> str:
                     ],
                 }
                 for board, stem in zip(boards, stems, strict=True)
-            ]
+            ],
         )
     )
 
