@@ -224,7 +224,7 @@ def ideal_run(gamma: float, iterations: int) -> Tensor:
     return policy
 
 
-LONG = 500
+LONG = 700
 
 
 @claim(

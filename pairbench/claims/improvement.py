@@ -140,7 +140,7 @@ def bound() -> Finding:
     )
 
 
-ITERATIONS = 20
+ITERATIONS = 30
 RATES = (0.003, 0.03, 0.3)
 RUNS = {
     "GRPO": ("grpo", []),
