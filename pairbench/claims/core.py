@@ -80,16 +80,15 @@ class Number:
     def vanishes(self) -> bool:
         """Whether it is zero up to rounding, as its requirement asks: its digits mean nothing."""
         need = self.requirement
-        if need is not None and need.relation == "<=" and need.bound <= ROUNDING and self.met:
-            return True
-        return abs(self.value) <= NOTHING
+        asked = need is not None and need.relation == "<=" and need.bound <= ROUNDING
+        return abs(self.value) <= (max(need.bound, NOTHING) if need and asked else NOTHING)
 
     @property
     def rounded(self) -> float:
-        """The value to the digits that mean something: two of its error, else four of its own."""
+        """The value to the digits that mean something: two of its error, else six of its own."""
         if self.vanishes or not math.isfinite(self.value):
             return 0.0 if self.vanishes else self.value
-        places = 3 - math.floor(math.log10(abs(self.value)))
+        places = 5 - math.floor(math.log10(abs(self.value)))
         if self.error:
             places = 1 - math.floor(math.log10(self.error))
         return round(self.value, places)

@@ -245,7 +245,7 @@ def links_increase() -> Finding:
         near = grid.detach().abs() <= 2.0
         numbers += [
             stated(f"least slope of f* o g on [-4, 4], {name}", down.min(), ">=", 0.0),
-            restricted(f"least slope of f* o g on [-2, 2], {name}", down[near].min(), ">=", 0.0),
+            restricted(f"least slope of f* o g on [-2, 2], {name}", down[near].min(), ">=", -EXACT),
             shown(f"slope at 0 for responses above the mean, {name}", up[400]),
             shown(f"slope at 0 for responses below the mean, {name}", down[400]),
         ]

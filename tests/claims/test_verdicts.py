@@ -56,8 +56,10 @@ def test_a_monte_carlo_number_must_clear_its_bound_by_three_standard_errors() ->
         (stated("rounding", 3e-14, "<=", 1e-8), "0 (below 1e-08)"),
         (stated("no rounding", 3e-3, "<=", 1e-8), "0.003"),
         (shown("noise around zero", -2.8e-17), "0"),
-        (shown("exact", 0.33299900011), "0.333"),
-        (shown("exact", 419.55123), "419.6"),
+        (stated("far below", -4.5278312, "<=", 0.0, 0.0066), "-4.5278 ± 0.0066"),
+        (stated("a little below", -1.1e-4, "<=", -1e-12), "-0.00011"),
+        (shown("exact", 0.33299900011), "0.332999"),
+        (shown("exact", 419.55123), "419.551"),
         (shown("sampled", 0.23133216, 0.0074499), "0.2313 ± 0.0074"),
     ],
 )
