@@ -108,10 +108,19 @@ class GRPO(Algorithm):
     def needs(self) -> Needs:
         return Needs("groups", "scores", reference=self.config.beta > 0)
 
+    def scores(self, batch: Batch) -> Tensor:
+        """Returns the oracle's scores (B,).
+
+        Raises:
+            PairBenchError: the batch has none.
+        """
+        return o.scores(batch, self.name)
+
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the group's mean, in standard deviations."""
-        score = o.scores(batch, self.name)
-        return o.normalise_groups(score, self.config.group_size, self.config.std, self.config.eps)
+        return o.normalise_groups(
+            self.scores(batch), self.config.group_size, self.config.std, self.config.eps
+        )
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "advantage" (B, 1) and "weight" (B, T), the steps' shares in the loss."""

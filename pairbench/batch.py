@@ -23,6 +23,9 @@ PER_STEP = (
     "boundary",
 )
 
+PER_ROW = ("pairs", "group", "score", "components", "domain_share")
+"""What a single step has none of."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,6 +45,10 @@ class Batch:
         group: (B,) int64 number of the row's group, 0, 0, ..., 1, 1, ...
         ref_logp: (B, T) the same under the reference policy, or None.
         score: (B,) the oracle's scalar for the whole response, or None.
+        components: (B, R) its scalars where it scores R things of each response apart, in the
+            task's order, or None.
+        domain_share: (B,) the share of all training contexts that come from the domain of the
+            row's own, in (0, 1], or None where the task has one domain.
         step_reward: (B, T) reward per step, for methods that learn from rewards, or None.
         value: (B, T) the critic's estimate at each step when it was sampled, or None.
         next_value: (B, T) its estimate of the state after each step: 0 where the episode ended
@@ -67,6 +74,8 @@ class Batch:
     group: Tensor
     ref_logp: Tensor | None = None
     score: Tensor | None = None
+    components: Tensor | None = None
+    domain_share: Tensor | None = None
     step_reward: Tensor | None = None
     value: Tensor | None = None
     next_value: Tensor | None = None
@@ -116,8 +125,18 @@ class Batch:
                     f"Batch.{field.name} has shape {tuple(tensor.shape)}, "
                     f"expected (B, T) = {(rows, steps)}"
                 )
-        if self.group.shape != (rows,) or (self.score is not None and self.score.shape != (rows,)):
-            raise ValueError(f"Batch.group and Batch.score need shape ({rows},), one per response")
+        if any(
+            each is not None and each.shape != (rows,)
+            for each in (self.group, self.score, self.domain_share)
+        ):
+            raise ValueError(
+                f"Batch.group, Batch.score and Batch.domain_share need shape ({rows},), "
+                "one per response"
+            )
+        if self.components is not None and self.components.ndim != 2:
+            raise ValueError(
+                f"Batch.components has shape {tuple(self.components.shape)}, expected ({rows}, R)"
+            )
         expected = torch.arange(self.n_groups).repeat_interleave(self.group_size)
         if not torch.equal(self.group.cpu(), expected):
             raise ValueError(
@@ -202,11 +221,13 @@ class Batch:
         flat: dict[str, Any] = {}
         for field in fields(self):
             tensor = getattr(self, field.name)
-            if not isinstance(tensor, Tensor) or field.name in ("pairs", "group", "score"):
+            if not isinstance(tensor, Tensor) or field.name in PER_ROW:
                 continue
             flat[field.name] = tensor.flatten(0, 1)[keep].unsqueeze(1)
         flat["group"] = torch.arange(len(keep))
-        return replace(self, **flat, score=None, pairs=None, offline=None)
+        gone = ("score", "components", "domain_share", "pairs", "offline")
+        flat |= dict.fromkeys(gone)
+        return replace(self, **flat)
 
 
 def pick(batch: Batch, rows: Tensor, size: int) -> Batch:
@@ -253,15 +274,24 @@ def minibatches(
     """Yields `count` minibatches of whole groups in a fresh random order: one epoch.
 
     Groups left over when the number does not divide evenly go to the first minibatches. With more
-    minibatches than groups, each group is a minibatch. `score`, `step_reward`, `next_value` and
-    `boundary` are None: an algorithm has read them by the end of `prepare`.
+    minibatches than groups, each group is a minibatch. `score`, `components`, `domain_share`,
+    `step_reward`, `next_value` and `boundary` are None: an algorithm has read them by the end of
+    `prepare`.
     """
     size, groups = batch.group_size, batch.n_groups
     count = min(count, groups)
     lengths = [(groups // count + (index < groups % count)) * size for index in range(count)]
     order = torch.from_numpy(generator.permutation(groups))
     rows = order if size == 1 else (order[:, None] * size + torch.arange(size)).reshape(-1)
-    lean = replace(batch, score=None, step_reward=None, next_value=None, boundary=None)
+    lean = replace(
+        batch,
+        score=None,
+        components=None,
+        domain_share=None,
+        step_reward=None,
+        next_value=None,
+        boundary=None,
+    )
     shuffled = lean.select(rows)
     # one split per field, not one slice per field and minibatch: this is the hot path
     columns = {

@@ -130,12 +130,14 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that a call has touched, and writes and names their pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.formats import slugs
+    from pairbench.reproduce import marks
     from pairbench.store import load_records
 
     records = _report(*load_records(results))
     pages = pages_folder(results)
-    write_site(records, pages)
-    boards = build(records)
+    rebuilt = marks(results)
+    write_site(records, pages, rebuilt)
+    boards = build(records, marks=rebuilt)
     for board, stem in zip(boards, slugs(boards), strict=True):
         if board.board in wanted:
             click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
@@ -264,16 +266,17 @@ def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
     from pairbench.leaderboard import build, render, write_site
+    from pairbench.reproduce import marks
     from pairbench.store import load_records
 
     records = _report(*load_records(results))
     if not records:
         raise PairBenchError(f"there are no records in {results}: run something first")
     if site is not None:
-        for path in write_site(records, site):
+        for path in write_site(records, site, marks(results)):
             click.echo(path)
         return
-    boards = build(records, task)
+    boards = build(records, task, marks=marks(results))
     if form == "json" and task is None:
         click.echo(json.dumps([json.loads(render(board, form)) for board in boards], indent=1))
     elif form in ("json", "html", "csv", "latex"):
@@ -303,6 +306,59 @@ def compare(a: str, b: str, task: str, form: str, results: Path) -> None:
         click.echo(json.dumps(comparison.model_dump(mode="json"), indent=1, allow_nan=False))
     else:
         click.echo(comparison.conclusion)
+
+
+@cli.command()
+@click.argument("records", nargs=-1, required=True)
+@click.option("--quick", type=click.IntRange(min=1), metavar="N",
+              help="Compare the first N iterations only.")  # fmt: skip
+@click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
+@click.option("--mark/--no-mark", default=True, help="Keep the verdict in the results folder.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def reproduce(
+    records: tuple[str, ...],
+    quick: int | None,
+    data_dir: Path | None,
+    mark: bool,
+    form: str,
+    results: Path,
+) -> None:
+    """Run RECORDS again, by path or identity, and say whether the same numbers come back.
+
+    The status is 0 if every one is equal, bit for bit or within the tolerance, and else 1.
+    """
+    import tempfile
+
+    from pairbench import reproduce as again
+    from pairbench.launch.local import Local
+    from pairbench.store import Store, read_series
+
+    if data_dir is not None:
+        os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
+    found = [_record(name, results) for name in records]
+    told = []
+    launcher = Local(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, record in zip(records, found, strict=True):
+                beside = Path(name) if Path(name).is_file() else Store(results).path(record)
+                columns = beside.with_suffix(".parquet")
+                series = read_series(columns) if columns.is_file() else None
+                verdict = again.rebuild(record, series, launcher, Path(scratch), quick)
+                told.append(verdict)
+                if form == "table":
+                    click.echo(f"{verdict.name}: {verdict.verdict}; {verdict.detail}")
+                    for line in verdict.changed:
+                        click.echo(f"  changed since: {line}")
+                if mark and results.is_dir():
+                    again.keep(verdict, results)
+    finally:
+        launcher.close()
+    if form == "json":
+        click.echo(json.dumps([one.model_dump(mode="json") for one in told], indent=1))
+    if any(one.verdict == "different" for one in told):
+        sys.exit(1)
 
 
 @cli.command("judge")

@@ -9,6 +9,7 @@ Bad settings are refused by the algorithms' configurations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -473,3 +474,105 @@ def conjugate_critic(u: Tensor, divergence: Divergence) -> Tensor:
     if divergence == "js":
         return F.softplus(u) - math.log(2.0)
     return critic(u, "tv")
+
+
+# Scores in parts, rollout selection, pairs by score, tilted targets
+
+
+def fit_group_target(
+    output: PolicyOutput, batch: Batch, signal: Mapping[str, Tensor], size: int, fit: Fit
+) -> Tensor:
+    """Returns `group_fit` of the policy to a signal's "target", "log_base" and "scale".
+
+    The shape that Hard-Pair-GRPO, BRAIn and TPO share: they differ in the target and the base.
+    """
+    return group_fit(
+        output.logp - batch.old_logp,
+        signal["scale"],
+        signal["log_base"],
+        signal["target"],
+        size,
+        fit,
+    )
+
+
+def tilted_target(log_base: Tensor, shift: Tensor, size: int) -> Tensor:
+    """Returns q (B,), q_i proportional to b_i exp(shift_i) in each group: what scores ask for.
+
+    A response that has no chance keeps the smallest number whose logarithm is finite, so that a
+    divergence to q is, too. `log_base` and `shift` are (B,), `size` is G.
+    """
+    target = group_log_probabilities(log_base, shift, size).exp().reshape(-1)
+    return target.clamp_min(torch.finfo(target.dtype).tiny)
+
+
+def decoupled_advantages(
+    components: Tensor, weights: Tensor, size: int, std: Std, eps: float
+) -> Tensor:
+    """Returns advantages (B,) of several scores, each normalised by itself (GDPO).
+
+    The weighted sum over components of `normalise_groups`, less its mean over the batch, over its
+    sample standard deviation over the batch + eps: TRL 1.16's "normalize_then_sum".
+
+    Args:
+        components: (B, R) scores in groups of `size`.
+        weights: (R,).
+        size: G.
+        std: of each component within its group.
+        eps: added to both standard deviations.
+    """
+    parts = [normalise_groups(part, size, std, eps) for part in components.unbind(1)]
+    total = torch.stack(parts, 1) @ weights
+    return (total - total.mean()) / (total.std() + eps)
+
+
+def most_varied(score: Tensor, size: int, keep: int) -> Tensor:
+    """Returns (groups * keep,) rows: of each group those whose scores vary most (PODS).
+
+    The largest variance of m out of n numbers is that of the k smallest and the m - k largest for
+    some k, so m + 1 choices are compared. The first of equal ones is taken, with the smallest k;
+    rows stay in their order.
+
+    Args:
+        score: (B,) in groups of `size`.
+        size: n.
+        keep: m <= n.
+    """
+    ordered, place = score.view(-1, size).sort(dim=1, stable=True)
+    index = torch.arange(keep, device=score.device)
+    choices = torch.where(
+        index < torch.arange(keep + 1, device=score.device).unsqueeze(1), index, index + size - keep
+    )
+    best = ordered[:, choices].var(2, correction=0).argmax(1)
+    rows: Tensor = place.gather(1, choices[best]).sort(1).values
+    return (rows + size * torch.arange(len(rows), device=score.device).unsqueeze(1)).reshape(-1)
+
+
+def ranked_pairs_loss(
+    total: Tensor, score: Tensor, size: int, beta: float, margin: float
+) -> Tensor:
+    """Returns the mean of -log sigmoid(beta (total_i - total_j)) over the ranked pairs of groups.
+
+    A pair (i, j) is ranked where score_i - score_j > margin; without any the loss is 0.
+
+    Args:
+        total: (B,) log-probability of each response, or its log-ratio to a reference, nats.
+        score: (B,) in groups of `size`.
+        size: G.
+        beta: inverse temperature.
+        margin: least difference of scores, not included.
+    """
+    totals, scores = total.view(-1, size), score.view(-1, size)
+    ranked = scores.unsqueeze(2) - scores.unsqueeze(1) > margin
+    losses = F.softplus(beta * (totals.unsqueeze(1) - totals.unsqueeze(2)))
+    return (losses * ranked).sum() / ranked.sum().clamp_min(1)
+
+
+def robust_preference_loss(margin: Tensor, beta: float, alpha: float) -> Tensor:
+    """Returns ROPO's loss (P,) of a margin of log-ratios (arXiv 2404.04102), m = beta margin.
+
+    4 alpha / (1 + alpha)^2 (-log sigmoid(m) + alpha sigmoid(-m)). Its slope in m is at most 1 in
+    size, and falls again where m is very negative: there a flipped label is likelier than a lesson.
+    """
+    m = beta * margin
+    return (4.0 * alpha / (1.0 + alpha) ** 2) * (alpha * torch.sigmoid(-m) - F.logsigmoid(m))

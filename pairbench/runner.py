@@ -178,6 +178,7 @@ def execute(
                     # the same run may go by another row's name here
                     tally.cached.append(found.model_copy(update={"row": spec.row}))
             _check_tasks(missing)
+            _check_data(tally.cached, store)
             tally.names = {spec.identity: name_of(spec) for spec in missing}
             for spec in missing:
                 launcher.submit(Job(spec, store.checkpoint(spec), threads, checkpoint_seconds))
@@ -258,6 +259,26 @@ def _check_tasks(specs: Iterable[RunSpec]) -> None:
     for spec in {(s.task, digest(s.task_config)): s for s in specs}.values():
         task = get_task(spec.task)
         task(task.Config(**spec.task_config)).check()
+
+
+def _check_data(records: Iterable[RunRecord], store: Store) -> None:
+    """Refuses to go on where results at hand were made from other data than the task has now."""
+    for record in {(r.task, digest(r.task_config)): r for r in records}.values():
+        about = record.provenance.get("task")
+        then = about.get("data_sha256") if isinstance(about, Mapping) else None
+        if then is None:
+            continue
+        task = get_task(record.task)
+        try:
+            now = task(task.Config(**record.task_config)).data_sha256()
+        except PairBenchError:
+            continue  # nothing to compare with; runs that need the data have said so
+        if now != then:
+            raise PairBenchError(
+                f"the results of {record.task} in {store.root} were made from other data "
+                f"({str(then)[:12]}) than are within reach now ({str(now)[:12]}): give the data "
+                "they began with, or another --results folder"
+            )
 
 
 def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:

@@ -72,6 +72,16 @@ class Task(ABC):
         """
         return None
 
+    def data_sha256(self) -> str | None:
+        """Returns the SHA-256 of the data within reach, as `provenance` has it; None without any.
+
+        Results of other data are never taken for this task's.
+
+        Raises:
+            PairBenchError: the data are out of reach.
+        """
+        return None
+
     @abstractmethod
     def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> Policy:
         """Begins a run and returns its initial policy, the same for every algorithm of one seed.

@@ -167,6 +167,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 20.0,
     on_progress: Callable[[Progress], None] | None = None,
+    iterations: int | None = None,
 ) -> RunResult:
     """Runs `spec` to the end of its budget, from its checkpoint if there is one.
 
@@ -179,6 +180,8 @@ def train(
         checkpoint: file to resume from and to save to, or None.
         checkpoint_seconds: least time between two saves.
         on_progress: called about twice a second.
+        iterations: stop after so many, which gives a record of status "skipped" with the series so
+            far; None runs to the end. A library's own trainer always runs to the end.
 
     Raises:
         PairBenchError: the specification names something that does not exist.
@@ -194,6 +197,7 @@ def train(
     origin = provenance(threads, algorithm_class, task_class)
     run: Run | None = None
     failure = None
+    whole = True
     try:
         streams = Streams(spec.seed)
         policy = task.start(algorithm, streams, threads)
@@ -203,8 +207,10 @@ def train(
         if isinstance(algorithm, External):
             algorithm.fit(run)
         elif algorithm.needs.data != "nothing":
-            _Loop(run, checkpoint, checkpoint_seconds, code_version(origin)).execute()
-        run.evaluate(final=True)
+            loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin))
+            whole = loop.execute(iterations)
+        if whole:
+            run.evaluate(final=True)
         run.report(force=True)
     except DivergedError as error:
         failure = Failure(kind="DivergedError", message=str(error), iteration=error.iteration)
@@ -221,14 +227,14 @@ def train(
     record = RunRecord(
         identity=spec.identity,
         **spec.model_dump(),
-        status="failed" if failure else "finished",
-        reason=failure.message if failure else None,
+        status="failed" if failure else "finished" if whole else "skipped",
+        reason=failure.message if failure else None if whole else "stopped early, as asked",
         failure=failure,
         regime=algorithm.regime,
         step_unit=task.unit,
         scores_of=task.scores_of,
         curve=run.curve if run else [],
-        evaluation=run.evaluation if run and not failure else None,
+        evaluation=run.evaluation if run and whole and not failure else None,
         stability=_stability(run) if run and not failure else Stability(),
         cost=task.cost.model_copy(update={"seconds": round(run.seconds, 3) if run else 0.0}),
         weights_sha256=weights_sha256(run.policy.state()) if run and not failure else None,
@@ -270,14 +276,16 @@ class _Loop:
             [Group(group.tensors, rates[group.role]) for group in self.policy.parameters()]
         )
 
-    def execute(self) -> None:
-        """Trains until the budget is spent."""
+    def execute(self, iterations: int | None = None) -> bool:
+        """Trains until the budget is spent; returns False if it stopped after `iterations`."""
         self.restore()
         run = self.run
         while True:
             self.probe_if_due()
             if run.spent():
-                return
+                return True
+            if iterations is not None and run.cost.iterations >= iterations:
+                return False
             if run.cost.iterations >= IDLE_ITERATIONS and not run.share():
                 raise PairBenchError(
                     f"{IDLE_ITERATIONS} iterations spent nothing of the budget, which would never "
@@ -292,9 +300,10 @@ class _Loop:
         progress = run.progress()
         with torch.no_grad():
             batch = self.task.collect(self.policy, number)
-            signal = self.algorithm.prepare(batch, progress, number)
+            chosen = self.algorithm.select(batch)
+            signal = self.algorithm.prepare(chosen, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
-        sums, count = self.update(batch, signal, factor)
+        sums, count = self.update(chosen, signal, factor)
         run.cost.gradient_steps += count
         run.cost.iterations += 1
         run.series.append(self.measure(batch, signal, sums, count, factor))
@@ -347,7 +356,8 @@ class _Loop:
                 values["entropy"] = float((output.entropy * mask).sum() / steps)
             if (advantage := signal.get("advantage")) is not None and advantage.numel() > 1:
                 values["advantage_variance"] = float(advantage.var())
-            if (target := signal.get("return")) is not None and batch.value is not None:
+            target = signal.get("return")
+            if target is not None and batch.value is not None and len(target) == len(batch):
                 residual = (target - batch.value)[mask > 0]
                 values["explained_variance"] = float(
                     1 - residual.var() / target[mask > 0].var().clamp_min(1e-12)
@@ -368,7 +378,7 @@ class _Loop:
         if self.by_steps:  # rows enough for that many blocks of steps
             units = -(-PROBE_UNITS * PROBE_STEPS // self.config.segment)
         with torch.no_grad():
-            batch = self.task.probe(self.policy, units, run.streams)
+            batch = self.algorithm.select(self.task.probe(self.policy, units, run.streams))
             signal = self.algorithm.prepare(batch, run.progress(), number)
         run.noise.append(self.gradient_noise(batch, signal))
 

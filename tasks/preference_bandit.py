@@ -38,8 +38,10 @@ class PreferenceBandit(Task):
     Rewards are standard normal, the logits of the reference (and initial) policy half the rewards
     plus standard normal noise: better than random, far from best. Both are drawn once from
     `data_seed`, so that all runs face the same problem whatever their seed. A
-    score is the arm's reward plus noise. A comparison is between two scores, or a draw from the
-    Bradley-Terry model of the two noiseless rewards; equal scores leave no preference.
+    score is the arm's reward plus noise. In components it is two that sum to it: half of it plus,
+    and half of it less, a normal draw of the arm's with standard deviation 1/2. A comparison is
+    between two scores, or a draw from the Bradley-Terry model of the two noiseless rewards; equal
+    scores leave no preference.
 
     A step is one arm pulled. An iteration's offline pairs are distinct, so at most the whole data
     set; beside on-policy groups there is one for each group. A pair of it counts as two steps and
@@ -78,6 +80,9 @@ class PreferenceBandit(Task):
         self.rewards = torch.from_numpy(data.normal(size=size))
         logits = 0.5 * self.rewards + torch.from_numpy(data.normal(size=size))
         self.reference = Categorical(self.config.reference_scale * logits)
+        # Drawn last: rewards and reference are what they were before rewards had components.
+        apart = torch.from_numpy(data.normal(scale=0.5, size=size))
+        self.parts = torch.stack([self.rewards / 2 + apart, self.rewards / 2 - apart], -1)
         self.needs = Needs("nothing", "none")
 
     @property
@@ -109,7 +114,7 @@ class PreferenceBandit(Task):
         if self.needs.feedback == "comparisons" or self.needs.data == "groups+pairs":
             self.cost.comparisons += comparisons
         if self.needs.feedback in ("scores", "rewards"):
-            self.cost.scores += len(batch)
+            self.cost.scores += len(batch) if batch.components is None else batch.components.numel()
         return batch
 
     def probe(self, policy: Policy, units: int, streams: Streams) -> Batch:
@@ -173,7 +178,11 @@ class PreferenceBandit(Task):
         elif needs.feedback == "comparisons" or needs.data == "groups+pairs":
             pairs, comparisons = self._compare(batch, needs.queries, draws)
             batch = replace(batch, pairs=pairs)
-        if needs.feedback != "scores":
+        if needs.components:
+            parts = self.parts[batch.contexts[:, 0], batch.responses[:, 0]]
+            noise = (score - parts.sum(1)) / 2
+            batch = replace(batch, components=parts + noise.unsqueeze(1))
+        if needs.feedback != "scores" or needs.components:
             batch = replace(batch, score=None)
         if needs.data == "steps":
             zero, one = torch.zeros_like(batch.mask), torch.ones_like(batch.mask)

@@ -113,6 +113,8 @@ def test_flattened_steps_leave_out_what_is_masked() -> None:
         ({"pairs": torch.tensor([[0, 2]])}, "must stay within one group"),
         ({"pairs": torch.tensor([0, 1])}, r"expected \(P, 2\)"),
         ({"score": torch.zeros(4, 1)}, r"need shape \(4,\)"),
+        ({"domain_share": torch.ones(4, 1)}, r"need shape \(4,\)"),
+        ({"components": torch.zeros(4)}, r"components has shape \(4,\), expected \(4, R\)"),
     ],
 )
 def test_a_wrong_shape_is_named(change: dict[str, torch.Tensor], message: str) -> None:
@@ -120,6 +122,19 @@ def test_a_wrong_shape_is_named(change: dict[str, torch.Tensor], message: str) -
     fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
     with pytest.raises(ValueError, match=message):
         Batch(**{**fields, **change}).check()
+
+
+def test_components_and_shares_go_with_their_rows_and_are_gone_after_preparation() -> None:
+    rows = torch.arange(8.0)
+    batch = replace(make(4, 2), components=torch.stack([rows, -rows], 1), domain_share=rows / 8)
+    some = batch.check().select(torch.tensor([6, 7, 0, 1])).check()
+    assert some.components is not None and some.domain_share is not None
+    assert some.components.tolist() == [[6, -6], [7, -7], [0, 0], [1, -1]]
+    assert some.domain_share.tolist() == [6 / 8, 7 / 8, 0, 1 / 8]
+    for part, _ in minibatches(batch, {}, 2, generator(5, "minibatch")):
+        assert part.components is None and part.domain_share is None
+    flat = batch.flatten_steps()
+    assert flat.components is None and flat.domain_share is None
 
 
 def test_the_order_comes_from_the_generator_alone() -> None:

@@ -25,12 +25,14 @@ class Job:
         checkpoint: file it resumes from and saves to.
         threads: threads of the simulator.
         checkpoint_seconds: least time between two saves.
+        iterations: stop after so many, for a look at the run's beginning; None: to its end.
     """
 
     spec: RunSpec
     checkpoint: Path
     threads: int = 1
     checkpoint_seconds: float = 20.0
+    iterations: int | None = None
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ class _Worker:
                 "checkpoint": str(job.checkpoint),
                 "threads": job.threads,
                 "checkpoint_seconds": job.checkpoint_seconds,
+                "iterations": job.iterations,
             }
         )
         assert self._process.stdin is not None

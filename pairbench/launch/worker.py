@@ -81,6 +81,7 @@ def _serve(job: dict[str, Any], events: IO[str]) -> None:
             threads=job["threads"],
             checkpoint=Path(job["checkpoint"]),
             checkpoint_seconds=job["checkpoint_seconds"],
+            iterations=job["iterations"],
             on_progress=advanced,
         )
     except PairBenchError as error:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, canonical, digest
+from pairbench.reproduce import Reproduction, Verdict
 
 BASELINE = "reference"
 UNTRAINED = "no training"
@@ -26,6 +27,12 @@ UNTRAINED = "no training"
 
 KL, WINS = "kl_ref", "beats_sft"
 """Measures of a task: KL to the initial policy, nats per response, and the win rate against it."""
+
+GUARD, LEAST_VARIETY = "variety_of_sft", 0.8
+"""A measure: the share of different tokens in a response over the initial policy's; and its floor.
+
+A policy below it repeats itself, and what a judge says of it is not to be read.
+"""
 
 AT_KL = (1.0, 3.0, 8.0)
 """Values of that KL at which rows are compared, nats per response."""
@@ -103,6 +110,15 @@ class AtKL(BaseModel):
     win_rate: Reward | None = None
 
 
+class Reproduced(BaseModel):
+    """How many of a row's runs were rebuilt whole, the worst verdict, last date, and machines."""
+
+    runs: int
+    verdict: Verdict
+    date: str
+    cpus: list[str]
+
+
 class Row(BaseModel):
     """One row of a board: an algorithm with settings, over its seeds.
 
@@ -130,6 +146,7 @@ class Row(BaseModel):
     cost: RowCost | None = None
     curve: list[CurveBand] = []
     at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
+    reproduced: Reproduced | None = Field(default=None, exclude_if=lambda mark: mark is None)
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
@@ -182,7 +199,10 @@ class Board(BaseModel):
 
 
 def build(
-    records: Iterable[RunRecord], task: str | None = None, baseline: str = BASELINE
+    records: Iterable[RunRecord],
+    task: str | None = None,
+    baseline: str = BASELINE,
+    marks: Iterable[Reproduction] = (),
 ) -> list[Board]:
     """Returns the boards of `records`: by task name, the largest step budget first.
 
@@ -191,6 +211,7 @@ def build(
             one being preferred.
         task: only this task's boards; all tasks' by default.
         baseline: the row, or else the algorithm, that win rates are measured against.
+        marks: runs that were rebuilt; those of their beginning alone do not count.
 
     Raises:
         PairBenchError: if there is no record of `task`, or records of one board were scored on
@@ -209,6 +230,17 @@ def build(
         (_board(identity, group, baseline) for identity, group in groups.items()),
         key=lambda board: (board.task, -(board.protocol.budget.steps or 0), board.board),
     )
+    whole = {mark.identity: mark for mark in marks if mark.iterations is None}  # the last of each
+    for row in (row for board in boards for row in board.rows):
+        found = [whole[run] for run in row.runs.values() if run in whole]
+        if found and row.status == "finished":
+            order = ("equal", "close", "different")
+            row.reproduced = Reproduced(
+                runs=len(found),
+                verdict=max((mark.verdict for mark in found), key=order.index),
+                date=max(mark.date for mark in found),
+                cpus=sorted({mark.cpu for mark in found}),
+            )
     titles = [board.title for board in boards]
     for board in boards:
         if titles.count(board.title) > 1:  # they differ in a setting of the task or the protocol
@@ -396,9 +428,21 @@ def _row(
     row.cost = _cost(done)
     row.curve = _curve(done)
     row.at_kl = _at_kl(done, untrained or [])
-    if reference and untrained and not floor and status == "finished":
-        row.reason = _no_gain(mine, reference)
+    if status == "finished" and not floor:
+        gain = _no_gain(mine, reference) if reference and untrained else None
+        row.reason = "; ".join(filter(None, (gain, _repeats(row)))) or None
     return row
+
+
+def _repeats(row: Row) -> str | None:
+    """Returns a sentence if the row's policies repeat themselves."""
+    found = row.measures.get(GUARD)
+    if found is None or found.iqm >= LEAST_VARIETY:
+        return None
+    return (
+        f"repeats itself ({found.iqm:.2f} of the untrained policy's variety, less than "
+        f"{LEAST_VARIETY:g}): its scores are not to be read"
+    )
 
 
 def _no_gain(ours: Scores, theirs: Scores) -> str | None:
@@ -463,7 +507,8 @@ def _rank(rows: list[Row]) -> None:
             continue
         if row.reward.low is None or row.reward.high is None:
             if row.n_seeds == 1:
-                row.reason = "no rank: one seed gives no interval"
+                one = "no rank: one seed gives no interval"
+                row.reason = f"{one}; {row.reason}" if row.reason else one
             continue
         place += 1
         if lead == 0 or row.reward.high < floor:

@@ -15,12 +15,36 @@ from tabulate import tabulate
 from pairbench.display import printable
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write
-from pairbench.leaderboard.board import Board, Rate, Reward, Row, build, near
+from pairbench.leaderboard.board import (
+    GUARD,
+    KL,
+    WINS,
+    Board,
+    Rate,
+    Reward,
+    Row,
+    build,
+    near,
+)
 from pairbench.record import RunRecord
+from pairbench.reproduce import Reproduction
 
 Value = Reward | Rate | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
+
+
+MEASURES = {
+    KL: ("KL to SFT", "KL to the untrained policy in nats per response"),
+    WINS: ("beats SFT", "Win rate against the untrained policy's own responses"),
+    GUARD: ("variety / SFT", "Share of different tokens in a response over the untrained policy's"),
+    "variety": ("variety", "Share of different tokens in a response"),
+    "distinct_1": ("distinct 1", "Different tokens over all tokens of all responses"),
+    "distinct_2": ("distinct 2", "Different pairs of tokens over all pairs of all responses"),
+    "refusals": ("refusals", "Share of responses that refuse in so many words"),
+    "length": ("length", "Mean tokens of a response"),
+}
+"""Title and meaning of measures that tasks report, by name; others go by their names."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,14 @@ def _entry(field: str, name: str) -> Callable[[Row], Reward | None]:
 
 def _at_kl(value: str, kind: str) -> Callable[[Row], Reward | None]:
     return lambda row: getattr(row.at_kl.get(value), kind, None)
+
+
+def _reproduced(row: Row) -> str | None:
+    found = row.reproduced
+    if found is None:
+        return None
+    how = "bit for bit" if found.verdict == "equal" else found.verdict
+    return f"{found.runs} of {row.n_seeds}, {how}, {found.date[:10]}"
 
 
 def columns(board: Board) -> list[Column]:
@@ -131,9 +163,9 @@ def columns(board: Board) -> list[Column]:
         *(
             Column(
                 name,
-                name.replace("_", " "),
-                f"The task's measure {name} of the final policy, interquartile mean "
-                "over seeds with its 95% interval.",
+                MEASURES.get(name, (name.replace("_", " "), ""))[0],
+                f"{MEASURES.get(name, ('', f'The measure {name}'))[1]} of the final policy, "
+                "interquartile mean over seeds with its 95% interval.",
                 _entry("measures", name),
             )
             for name in sorted({name for row in board.rows for name in row.measures})
@@ -166,6 +198,13 @@ def columns(board: Board) -> list[Column]:
         ),
         Column("seconds", "seconds", "Wall time of a run, mean over seeds, on the machines below.",
                _cost("seconds"), True, -1),
+        Column(
+            "reproduced",
+            "reproduced",
+            "Runs rebuilt from their records by `pairbench reproduce`, of all finished ones, with "
+            "how the last came back and when.",
+            _reproduced,
+        ),
         Column("algorithm", "algorithm", "The registered algorithm.", lambda r: r.algorithm),
         Column("regime", "data", "What the algorithm learns from.", lambda r: r.regime),
         Column("configuration", "settings", "First digits of the SHA-256 of the algorithm and its "
@@ -200,7 +239,9 @@ def render(board: Board, format: str = "table") -> str:
     )
 
 
-def write_site(records: Iterable[RunRecord], folder: Path) -> list[Path]:
+def write_site(
+    records: Iterable[RunRecord], folder: Path, marks: Iterable[Reproduction] = ()
+) -> list[Path]:
     """Writes every board as Markdown, CSV, JSON and a page, and an index of them.
 
     The index links the page of the claims if the folder has it. The same records always give the
@@ -211,7 +252,7 @@ def write_site(records: Iterable[RunRecord], folder: Path) -> list[Path]:
     """
     from pairbench.leaderboard.page import index_page
 
-    boards = build(records)
+    boards = build(records, marks=marks)
     if not boards:
         return []
     stems = slugs(boards)
@@ -284,7 +325,8 @@ def protocol_line(board: Board) -> str:
 def notes(board: Board) -> list[str]:
     """Returns a line for each row that needs one: failed, skipped, or without a rank."""
     return [
-        f"{printable(row.row)} ({row.status}): {printable(row.reason)}"
+        f"{printable(row.row)}{f' ({row.status})' if row.status != 'finished' else ''}: "
+        f"{printable(row.reason)}"
         for row in board.rows
         if row.reason
     ]

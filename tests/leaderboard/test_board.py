@@ -261,3 +261,18 @@ def test_scores_that_are_measures_go_by_their_own_names() -> None:
     titles = [column.title for column in columns(board)]
     assert "gold judge" in titles and "proxy judge" in titles and "reward" not in titles
     assert "gold judge at KL 1" in titles and "beats SFT at KL 8" in titles
+
+
+def test_a_row_that_repeats_itself_is_told_apart() -> None:
+    records = []
+    for record_ in language_records():
+        assert record_.evaluation is not None
+        share = {"far": 0.7, "near": 0.81}.get(record_.row, 1.0)
+        measures = {**record_.evaluation.measures, "variety_of_sft": share}
+        evaluation = record_.evaluation.model_copy(update={"measures": measures})
+        records.append(record_.model_copy(update={"evaluation": evaluation}))
+    (board,) = build(records)
+    reasons = {row.row: row.reason for row in board.rows}
+    assert reasons["near"] is None
+    assert reasons["far"] is not None and reasons["far"].startswith("repeats itself (0.70 of")
+    assert "variety / SFT" in [column.title for column in columns(board)]

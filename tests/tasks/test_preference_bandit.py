@@ -11,6 +11,7 @@ from fixtures import close
 from pairbench.algorithm import Algorithm
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.f_hal import FHAL
+from pairbench.algorithms.gdpo import GDPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
 from pairbench.algorithms.orpo import ORPO
@@ -161,6 +162,17 @@ def test_group_batches_hold_scores_or_comparisons_never_both() -> None:
     )
     assert len(batch.pairs) == 280 - equal
     assert (bandit.cost.steps, bandit.cost.scores, bandit.cost.comparisons) == (80, 0, 280)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_components_sum_to_the_score(noise: float) -> None:
+    bandit, policy, _, _ = begin(GDPO, contexts=10, task={"reward_noise": noise})
+    plain, other, _, _ = begin(GRPO, contexts=10, task={"reward_noise": noise})
+    batch, scored = bandit.collect(policy, 0).check(), plain.collect(other, 0)
+    assert batch.score is None and batch.components is not None and scored.score is not None
+    close(batch.components.sum(1), scored.score.tolist(), 1e-12)
+    assert float(batch.components.diff(dim=1).abs().min()) > 0
+    assert (bandit.cost.steps, bandit.cost.scores) == (80, 160)
 
 
 @pytest.mark.parametrize("size", [4, 5])

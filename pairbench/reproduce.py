@@ -1,0 +1,256 @@
+"""Does a result come back from its record alone? Rebuilds a run and says how its bits compare.
+
+Three answers: "equal", every number of the series, the curve and the evaluation and the final
+weights are the same bits; "close", they differ but by no more than `TOLERANCE`; "different". What
+changed since the run (versions, processor, code, data, models, judges) is named beside the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from pairbench.errors import PairBenchError
+from pairbench.launch import Ended, Job, Launcher
+from pairbench.record import RunRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Verdict = Literal["equal", "close", "different"]
+
+TOLERANCE = 1e-3
+"""Of a number against the larger of the two and the largest of its column, to count as close."""
+
+MARKS = "reproductions.jsonl"
+"""The file of a results folder that keeps what was rebuilt, a line each."""
+
+UNTELLING = frozenset({"started", "git_commit", "git_changed", "cores", "seconds"})
+"""Fields of the provenance on which no number depends."""
+
+
+class Reproduction(BaseModel):
+    """One rebuilt run.
+
+    Attributes:
+        identity: the run's.
+        name: row, task and seed, for people.
+        verdict: see the module.
+        detail: where the first difference is, or what was compared.
+        iterations: how many were compared where only the beginning was, else None.
+        changed: what of code, versions, machine, data and models is not as it was, one a line.
+        date: of the check, UTC, ISO 8601.
+        cpu: the processor it was made on.
+    """
+
+    identity: str
+    name: str
+    verdict: Verdict
+    detail: str
+    iterations: int | None = None
+    changed: list[str] = []
+    date: str
+    cpu: str
+
+
+def rebuild(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    launcher: Launcher,
+    scratch: Path,
+    iterations: int | None = None,
+) -> Reproduction:
+    """Runs a record's specification again, in a process of its own, and compares.
+
+    Args:
+        record: a finished run.
+        series: its columns, one value an iteration; None if they are not at hand.
+        launcher: where it runs; it is not closed.
+        scratch: a folder for the checkpoint of the new run.
+        iterations: compare the first so many only; None for the whole run.
+
+    Raises:
+        PairBenchError: the record is not of a finished run, its task is of another version here,
+            only its beginning was asked for where it has no series, or the new run failed.
+    """
+    from pairbench.runner import name_of
+
+    if record.status != "finished":
+        raise PairBenchError(
+            f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
+            "choose another record"
+        )
+    if iterations is not None and not (series and len(next(iter(series.values())))):
+        raise PairBenchError(
+            f"{name_of(record)} has no series to compare the beginning of: leave --quick out"
+        )
+    threads = int(record.provenance.get("simulation_threads", 1))
+    job = Job(record.spec, scratch / f"{record.identity[:16]}.safetensors", threads)
+    launcher.submit(Job(**{**vars(job), "iterations": iterations}))
+    while True:
+        for event in launcher.poll(0.5):
+            if isinstance(event, Ended) and event.record.identity == record.identity:
+                return _judged(record, series, event, iterations)
+
+
+def _judged(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    again: Ended,
+    iterations: int | None,
+) -> Reproduction:
+    from pairbench.runner import name_of
+
+    if again.record.status == "failed":
+        why = again.record.reason
+        raise PairBenchError(f"{name_of(record)} failed when it was run again: {why}")
+    verdict, detail = compare(record, series, again, iterations)
+    return Reproduction(
+        identity=record.identity,
+        name=name_of(record),
+        verdict=verdict,
+        detail=detail,
+        iterations=iterations,
+        changed=changes(record.provenance, again.record.provenance),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=str(again.record.provenance.get("cpu", "unknown")),
+    )
+
+
+def compare(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    again: Ended,
+    iterations: int | None = None,
+) -> tuple[Verdict, str]:
+    """Returns how a run compares with what was kept of it, and where they first differ.
+
+    Series come first, iteration by iteration, then the learning curve, the final evaluation and the
+    weights; with `iterations`, only the series' first so many.
+    """
+    worst: Verdict = "equal"
+    first = ""
+
+    def found(verdict: Verdict, where: str) -> None:
+        nonlocal worst, first
+        order = ("equal", "close", "different")
+        worst = max(worst, verdict, key=order.index)
+        first = first or (where if verdict != "equal" else "")
+
+    if series:
+        found(*_of_series(series, again.series, iterations))
+    if iterations is None:
+        for name, ours, theirs in _numbers(record, again.record):
+            found(_closeness(ours, theirs), name)
+        if worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
+            found("different", "the final weights, though no measured number differs")
+    if worst == "equal":
+        compared = f"{iterations} iterations" if iterations is not None else "the whole run"
+        return worst, f"bit for bit equal: {compared}"
+    if worst == "close":
+        return worst, f"within a relative {TOLERANCE:g}; the first difference is in {first}"
+    return worst, f"the first difference is in {first}"
+
+
+def _of_series(
+    kept: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray], iterations: int | None
+) -> tuple[Verdict, str]:
+    import numpy as np
+
+    names = [name for name in kept if name in again]
+    if not names:
+        return "different", "the series: they have no column in common"
+    old, new = (
+        np.stack([np.asarray(columns[name], np.float64)[:iterations] for name in names], 1)
+        for columns in (kept, again)
+    )
+    rows = min(len(old), len(new))
+    same = (old[:rows] == new[:rows]) | (np.isnan(old[:rows]) & np.isnan(new[:rows]))
+    if same.all():
+        if len(old) != len(new):
+            return "different", f"the series' length: {len(old)} and {len(new)} iterations"
+        return "equal", ""
+    at = int(np.flatnonzero(~same.all(1))[0])
+    columns = [name for name, equal in zip(names, same[at], strict=True) if not equal]
+    where = f"iteration {at}, series {', '.join(columns)}"
+    with np.errstate(invalid="ignore"):
+        scale = np.nanmax(np.abs(old), axis=0, initial=0.0)
+        near = np.abs(old[:rows] - new[:rows]) <= TOLERANCE * np.maximum(scale, 1e-12)
+    close = len(old) == len(new) and bool((near | same).all())
+    return ("close" if close else "different"), where
+
+
+def _numbers(old: RunRecord, new: RunRecord) -> list[tuple[str, Sequence[float], Sequence[float]]]:
+    """Returns (what it is, kept, rebuilt) of the curve's rewards and every final score."""
+    numbers: list[tuple[str, Sequence[float], Sequence[float]]] = [
+        ("the learning curve", [p.reward for p in old.curve], [p.reward for p in new.curve])
+    ]
+    if old.evaluation is not None and new.evaluation is not None:
+        for way, scores in old.evaluation.scores.items():
+            theirs = new.evaluation.scores.get(way, [])
+            numbers.append((f"the final scores ({way})", scores, theirs))
+    return numbers
+
+
+def _closeness(old: Sequence[float], new: Sequence[float]) -> Verdict:
+    if list(old) == list(new):
+        return "equal"
+    scale = max((abs(value) for value in old), default=0.0)
+    near = len(old) == len(new) and all(
+        abs(a - b) <= TOLERANCE * scale for a, b in zip(old, new, strict=True)
+    )
+    return "close" if near else "different"
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns "name: old -> new" for each field of the provenance that numbers may depend on."""
+    lines = []
+    for name in sorted({*then, *now} - UNTELLING):
+        old, new = then.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name}: {_short(old)} -> {_short(new)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = "not recorded" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def keep(mark: Reproduction, results: Path) -> None:
+    """Adds a line to the results folder's `MARKS`, whole or not at all.
+
+    Raises:
+        PairBenchError: the folder cannot be written.
+    """
+    line = mark.model_dump_json() + "\n"
+    try:
+        handle = os.open(results / MARKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise PairBenchError(
+            f"{results / MARKS} cannot be written ({error.strerror}): the verdict above is not kept"
+        ) from error
+
+
+def marks(results: Path) -> list[Reproduction]:
+    """Returns what was rebuilt of a results folder; a line that is none is left out."""
+    path = results / MARKS
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            found.append(Reproduction.model_validate(json.loads(line)))
+        except (ValueError, ValidationError):
+            continue
+    return found
