@@ -423,6 +423,37 @@ def judge_(
     return 1 if judgement.failed else 0
 
 
+@cli.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "html"]), default="table",
+)  # fmt: skip
+@click.option("--out", type=PLACE, help="Write to this file instead of standard output.")
+@click.option("--site", type=PLACE, help="Write claims.html, .md and .json to this folder instead.")
+def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None) -> None:
+    """Check what the papers assert with the algorithms themselves: all claims, or those named."""
+    from pairbench.claims import Result, render, run, write_site
+    from pairbench.claims.report import write
+    from pairbench.seeding import pin_threads
+
+    if site is not None and (ids or out is not None):
+        raise PairBenchError("--site writes all claims to a folder: leave the names and --out away")
+    pin_threads(1)
+
+    def progress(result: Result, number: int, count: int) -> None:
+        line = f"{number}/{count} {result.claim.id}: {result.verdict} ({result.seconds:.1f} s)"
+        click.echo(line, err=True)
+
+    results = run(ids, progress)
+    if site is not None:
+        for path in write_site(results, site):
+            click.echo(path)
+    elif out is not None:
+        click.echo(write(out, render(results, form)))
+    else:
+        click.echo(render(results, form), nl=False)
+
+
 @cli.group()
 def models() -> None:
     """Models of language tasks."""

@@ -211,12 +211,18 @@ def normalise_groups(score: Tensor, size: int, std: Std, eps: float) -> Tensor:
         eps: added to the standard deviation.
     """
     groups = score.view(-1, size)
-    centred = groups - groups.mean(1, keepdim=True)
+    if size == 2:  # mean and spread are half the difference, which makes +-1 exact, not rounded
+        half = 0.5 * (groups[:, :1] - groups[:, 1:])
+        centred = torch.cat([half, -half], 1)
+        scale = half.abs() * 2.0**0.5 if std == "sample" else half.abs()
+    else:
+        centred = groups - groups.mean(1, keepdim=True)
+        if std in ("population", "sample"):
+            scale = groups.std(1, keepdim=True, correction=int(std == "sample"))
     tied = groups.amax(1, keepdim=True) == groups.amin(1, keepdim=True)
     if std == "batch":
         centred = centred / (score.std() + eps)
     elif std != "none":
-        scale = groups.std(1, keepdim=True, correction=int(std == "sample"))
         centred = centred / (scale + eps)
     return centred.masked_fill(tied, 0.0).reshape(-1)
 

@@ -244,7 +244,8 @@ def write_site(
 ) -> list[Path]:
     """Writes every board as Markdown, CSV, JSON and a page, and an index of them.
 
-    The same records always give the same bytes. Files of boards that are gone are left alone.
+    The index links the page of the claims if the folder has it. The same records always give the
+    same bytes. Files of boards that are gone are left alone.
 
     Returns:
         The files written, sorted; none where there are no records.
@@ -260,7 +261,7 @@ def write_site(
         for stem, board in zip(stems, boards, strict=True)
         for suffix, format in SITE_FORMATS.items()
     }
-    texts["index.html"] = index_page(boards, stems)
+    texts["index.html"] = index_page(boards, stems, (folder / "claims.html").exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

@@ -32,7 +32,7 @@ def board_page(board: Board) -> str:
     shown = columns(board)
     axes = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
     return (
-        _environment()
+        environment()
         .get_template("board.html.j2")
         .render(
             board=board,
@@ -64,12 +64,13 @@ def board_page(board: Board) -> str:
     )
 
 
-def index_page(boards: list[Board], stems: list[str]) -> str:
-    """Returns the page that links every board's page, with its best rows."""
+def index_page(boards: list[Board], stems: list[str], claims: bool = False) -> str:
+    """Returns the page that links every board's page, with its best rows, and the claims' page."""
     return (
-        _environment()
+        environment()
         .get_template("index.html.j2")
         .render(
+            claims=claims,
             boards=[
                 {
                     "title": board.title,
@@ -84,13 +85,14 @@ def index_page(boards: list[Board], stems: list[str]) -> str:
                     ],
                 }
                 for board, stem in zip(boards, stems, strict=True)
-            ]
+            ],
         )
     )
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Returns the templates of all pages; text is escaped and printable."""
     environment = Environment(
         loader=PackageLoader("pairbench.leaderboard", "."),
         autoescape=True,
