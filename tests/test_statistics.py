@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pairbench import statistics
 from pairbench.seeding import generator
+from pairbench.statistics import comparisons, intervals
 
 SCORES = st.lists(
     st.floats(-1e4, 1e4).map(lambda x: round(x, 3)), min_size=2, max_size=12
@@ -72,7 +73,7 @@ def test_sign_flips_by_hand() -> None:
 def test_sampled_sign_flips_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = generator(3, "test").normal(0.5, 1.0, 12)
     exact = statistics.sign_flip_p_value(differences)
-    monkeypatch.setattr(statistics, "EXACT_FLIPS", 4)
+    monkeypatch.setattr(comparisons, "EXACT_FLIPS", 4)
     sampled = statistics.sign_flip_p_value(differences)
     assert 0.01 < exact < 0.9
     assert sampled == pytest.approx(exact, abs=0.006)  # four standard errors at 100,000 draws
@@ -183,13 +184,13 @@ def test_coverage(seeds: int, plain_at_most: float) -> None:
     stream = generator(seeds, "test:coverage")
     draws = stream.gamma(2.0, size=(1200, seeds))
     truth = float(statistics.iqm(generator(0, "test:population").gamma(2.0, size=400_000)))
-    intervals = [
+    found = [
         statistics.bootstrap([row], lambda s: statistics.iqm(s[0]), replicates=1500)
         for row in draws
     ]
-    stretch = statistics._stretch((seeds,), 0.95)
+    stretch = intervals._stretch((seeds,), 0.95)
     hits = plain = 0
-    for estimate, low, high in intervals:
+    for estimate, low, high in found:
         assert low is not None and high is not None
         hits += low <= truth <= high
         down, up = (estimate - low) / stretch, (high - estimate) / stretch
