@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -53,14 +55,31 @@ def paired_iqm_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Es
 
 
 def paired_probability_of_improvement(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
-    """Returns P(A > B) over all pairs of runs, with an interval that resamples shared seeds."""
-    _differences(a, b)
-    return bootstrap(
-        [np.stack([a, b], axis=1)],
-        lambda strata: probability_of_improvement(strata[0][..., 0], strata[0][..., 1]),
-        level=level,
-        limits=(0.0, 1.0),
-    )
+    """Returns P(A > B) over all pairs of runs, rows (n,) of shared seeds, with its interval.
+
+    The interval is not a bootstrap: where every run of one row beats every run of the other, no
+    resample differs, and measured coverage falls to 0.2. It holds the probabilities that the
+    Mann-Whitney statistic's own variance allows: method 5 of R. G. Newcombe, "Confidence intervals
+    for an effect size measure based on the Mann-Whitney statistic, part 2" (2006). It knows nothing
+    of what shared seeds share, and so is too wide where they share much.
+    """
+    seeds = len(_differences(a, b))
+    share = float(probability_of_improvement(a, b))
+    if seeds < 2:
+        return Estimate(share, None, None)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+
+    def end(far: float) -> float:
+        """The probability between the estimate and `far` that is z deviations away."""
+        near = share
+        for _ in range(60):
+            at = (near + far) / 2
+            more = (seeds - 1) * ((1 - at) / (2 - at) + at / (1 + at))
+            deviation = np.sqrt(at * (1 - at) * (1 + more)) / seeds
+            near, far = (at, far) if abs(at - share) <= z * deviation else (near, at)
+        return float(near)
+
+    return Estimate(share, end(0.0), end(1.0))
 
 
 def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:
@@ -93,6 +112,25 @@ def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:
         for size in _chunks(draws, 10_000)
     )
     return (hits + 1) / (draws + 1)
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Returns p-values (k,) corrected for being k, in the same order.
+
+    S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure" (1979): the j-th smallest
+    times k - j + 1, never below one before it, at most 1. Calling significant what stays below 0.05
+    makes any false call with at most that chance, however the tests depend on each other.
+
+    Raises:
+        ValueError: if a p-value is not in [0, 1].
+    """
+    given = np.asarray(p_values, dtype=np.float64).ravel()
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ValueError("p-values lie between 0 and 1")
+    order = np.argsort(given, kind="stable")
+    corrected = np.empty_like(given)
+    corrected[order] = np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1))
+    return np.minimum(corrected, 1.0)
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> Array:
