@@ -23,13 +23,15 @@ from pairbench.leaderboard.board import (
     Rate,
     Reward,
     Row,
+    Strength,
     build,
     near,
 )
 from pairbench.record import RunRecord
 from pairbench.reproduce import Reproduction
 
-Value = Reward | Rate | float | int | str | None
+Interval = Reward | Rate | Strength
+Value = Interval | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
 
@@ -67,6 +69,10 @@ def _stability(name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.stability is None else getattr(row.stability, name)
 
 
+def _reliability(name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row.reliability is None else getattr(row.reliability, name)
+
+
 def _cost(name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.cost is None else getattr(row.cost, name)
 
@@ -92,6 +98,7 @@ def columns(board: Board) -> list[Column]:
     by_policy = board.scores_of == "policy"
     contexts = f"{board.n_contexts} held-out contexts" if board.n_contexts else "held-out contexts"
     baseline = board.baseline or "reference"
+    strengths = {strength.row: strength for strength in board.strengths}
     every = [
         Column(
             "rank",
@@ -138,6 +145,16 @@ def columns(board: Board) -> list[Column]:
             "is 50%.",
             lambda r: r.head_to_head, True, 1,
         ),
+        Column(
+            "strength",
+            "strength",
+            "Bradley-Terry strength from the held-out contexts won against each other trained row "
+            "at the same seeds, ties one half, one drawn context added to each pair: the log-odds "
+            "of winning one against a row of strength 0, with a 95% interval over seeds.",
+            lambda r: strengths.get(r.row), False, 1,
+        ),
+        Column("median", "median", "Median of the reward over seeds.",
+               lambda r: r.median, False, 1),
         Column("seed_sd", "SD", "Standard deviation of the reward over seeds.",
                lambda r: r.seed_sd, True, -1),
         Column(
@@ -159,6 +176,34 @@ def columns(board: Board) -> list[Column]:
             "drawdown",
             "Largest fall of a learning curve below its running maximum, the worst seed's.",
             _stability("drawdown"), True, -1,
+        ),
+        Column(
+            "dispersion_time",
+            "jitter",
+            "Interquartile range of a run's changes between evaluations, interquartile mean over "
+            "seeds: dispersion across time (Chan et al. 2020).",
+            _reliability("dispersion_time"), False, -1,
+        ),
+        Column(
+            "risk_time",
+            "worst change",
+            "A run's worst change between evaluations, interquartile mean over seeds: short-term "
+            "risk across time (Chan et al. 2020).",
+            _reliability("risk_time"), False, 1,
+        ),
+        Column(
+            "dispersion_runs",
+            "IQR of runs",
+            "Interquartile range of the reward over seeds, mean over the evaluations: dispersion "
+            "across runs (Chan et al. 2020).",
+            _reliability("dispersion_runs"), False, -1,
+        ),
+        Column(
+            "risk_runs",
+            "worst runs",
+            "Mean reward of the worst 5% of the runs, at least the worst one: risk across runs "
+            "(Chan et al. 2020).",
+            _reliability("risk_runs"), False, 1,
         ),
         *(
             Column(
@@ -295,18 +340,22 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
+def middle(value: Interval) -> float:
+    """Returns the number that an interval is of."""
+    return value.iqm if isinstance(value, Reward) else value.estimate
+
+
 def cell(value: Value) -> str:
     """Returns a value with its interval as plain text; an empty string where there is none."""
     if value is None:
         return ""
     if isinstance(value, str):
         return printable(value)
-    if isinstance(value, Reward | Rate):
+    if isinstance(value, Interval):
         show = percent if isinstance(value, Rate) else number
-        middle = value.iqm if isinstance(value, Reward) else value.estimate
         if value.low is None or value.high is None:
-            return show(middle)
-        return f"{show(middle)} [{show(value.low)}, {show(value.high)}]"
+            return show(middle(value))
+        return f"{show(middle(value))} [{show(value.low)}, {show(value.high)}]"
     return number(value)
 
 
@@ -401,7 +450,7 @@ def _csv(board: Board) -> str:
     intervals = {
         column.key
         for column in shown
-        if any(isinstance(column.get(row), Reward | Rate) for row in board.rows)
+        if any(isinstance(column.get(row), Interval) for row in board.rows)
     }
     for column in shown:
         header += [
@@ -415,10 +464,8 @@ def _csv(board: Board) -> str:
             value = column.get(row)
             if column.key not in intervals:
                 line.append(row.configuration if column.key == "configuration" else _plain(value))
-            elif isinstance(value, Reward):
-                line += [value.iqm, value.low, value.high]
-            elif isinstance(value, Rate):
-                line += [value.estimate, value.low, value.high]
+            elif isinstance(value, Interval):
+                line += [middle(value), value.low, value.high]
             else:
                 line += [None, None, None]
         lines.append([*line, _plain(row.reason)])

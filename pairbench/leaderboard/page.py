@@ -10,11 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pairbench.leaderboard.board import KL, Board, Rate, Reward, Row
+from pairbench.leaderboard.board import KL, Board, Rate, Row
 from pairbench.leaderboard.formats import (
     Column,
+    Interval,
     cell,
     columns,
+    middle,
     number,
     percent,
     protocol_line,
@@ -102,6 +104,7 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = number
     environment.filters["brief"] = _brief
+    environment.filters["percent"] = percent
     return environment
 
 
@@ -144,20 +147,15 @@ def _row(row: Row, shown: list[Column], board: Board) -> dict[str, Any]:
 
 def _cell(column: Column, row: Row) -> dict[str, Any]:
     value = column.get(row)
-    middle: float | int | str | None
-    if isinstance(value, Reward):
-        middle, show = value.iqm, number
-    elif isinstance(value, Rate):
-        middle, show = value.estimate, percent
-    else:
-        middle, show = value, number
+    show = percent if isinstance(value, Rate) else number
+    found = middle(value) if isinstance(value, Interval) else value
     interval = None
-    if isinstance(value, Reward | Rate) and value.low is not None and value.high is not None:
+    if isinstance(value, Interval) and value.low is not None and value.high is not None:
         interval = f"{show(value.low)} to {show(value.high)}"
     return {
         "key": column.key,
-        "value": "" if middle is None else middle,
-        "text": "" if middle is None else middle if isinstance(middle, str) else show(middle),
+        "value": "" if found is None else found,
+        "text": "" if found is None else found if isinstance(found, str) else show(found),
         "interval": interval,
     }
 

@@ -66,7 +66,8 @@ def bradley_terry_intervals(
 
     Args:
         wins: (seeds, K, K) comparisons that row i won against row j at each seed, zeros where the
-            two did not meet.
+            two did not meet. A row's interval is stretched for the seeds at which it met another,
+            and there is none for fewer than two of those.
         draws: comparisons added to every pair as ties, once over all seeds: see `bradley_terry`.
         level: nominal coverage.
         replicates: resamples of the seeds.
@@ -79,12 +80,18 @@ def bradley_terry_intervals(
         raise ValueError("strengths need (seeds, rows, rows) wins")
     estimates = bradley_terry(table.sum(axis=0), draws)
     seeds, rows = table.shape[:2]
-    if seeds < 2 or rows < 2:
+    present = (table + table.swapaxes(1, 2)).any(axis=2).sum(axis=0)
+    if present.max() < 2:
         return [Estimate(float(estimate), None, None) for estimate in estimates]
     drawn = resample_counts(0, seeds, replicates).astype(np.float64)
     summed = drawn @ canonical(table).reshape(seeds, -1)
     values = bradley_terry(summed.reshape(replicates, rows, rows), draws, estimates)
-    return widened(estimates, values, [seeds], level)
+    return [
+        widened([estimate], values[:, [row]], [count], level)[0]
+        if count > 1
+        else Estimate(float(estimate), None, None)
+        for row, (estimate, count) in enumerate(zip(estimates, present.tolist(), strict=True))
+    ]
 
 
 def _fit(wins: Array, start: Array) -> Array:
