@@ -33,6 +33,7 @@ from pairbench.reproduce import Reproduction
 Interval = Reward | Rate | Strength
 Value = Interval | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
+OVERALL = "overall"
 SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
 
 
@@ -287,15 +288,17 @@ def render(board: Board, format: str = "table") -> str:
 def write_site(
     records: Iterable[RunRecord], folder: Path, marks: Iterable[Reproduction] = ()
 ) -> list[Path]:
-    """Writes every board as Markdown, CSV, JSON and a page, and an index of them.
+    """Writes every board as Markdown, CSV, JSON and a page, the one over all tasks, and an index.
 
     The same records always give the same bytes. Files of boards that are gone are left alone.
 
     Returns:
         The files written, sorted; none where there are no records.
     """
+    from pairbench.leaderboard.overall import overall, render_overall
     from pairbench.leaderboard.page import index_page
 
+    records = list(records)
     boards = build(records, marks=marks)
     if not boards:
         return []
@@ -305,7 +308,11 @@ def write_site(
         for stem, board in zip(stems, boards, strict=True)
         for suffix, format in SITE_FORMATS.items()
     }
-    texts["index.html"] = index_page(boards, stems)
+    both = overall(records, boards=boards)
+    if both is not None:
+        for suffix, format in SITE_FORMATS.items():
+            texts[f"{OVERALL}.{suffix}"] = render_overall(both, format)
+    texts["index.html"] = index_page(boards, stems, both)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -416,17 +423,17 @@ def _table(board: Board) -> str:
 def _markdown(board: Board) -> str:
     shown = columns(board)
     table = tabulate(
-        _cells(board, shown, _markdown_text),
-        headers=[_markdown_text(column.title) for column in shown],
+        _cells(board, shown, markdown_text),
+        headers=[markdown_text(column.title) for column in shown],
         tablefmt="pipe",
         disable_numparse=True,
         colalign=["left" if _is_text(c) else "right" for c in shown],
     )
-    parts = [f"# {_markdown_text(board.title)}", _markdown_text(protocol_line(board)), table]
+    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board)), table]
     if notes(board):
-        parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes(board)))
+        parts.append("\n".join(f"- {markdown_text(note)}" for note in notes(board)))
     parts.append(
-        "\n".join(f"- **{_markdown_text(c.title)}**: {_markdown_text(c.meaning)}" for c in shown)
+        "\n".join(f"- **{markdown_text(c.title)}**: {markdown_text(c.meaning)}" for c in shown)
     )
     return "\n\n".join(parts) + "\n"
 
@@ -484,7 +491,7 @@ def _is_text(column: Column) -> bool:
     return column.key in ("rank", "row", "algorithm", "regime", "configuration")
 
 
-def _markdown_text(text: str) -> str:
-    """Text that Markdown shows as it stands, whatever marks or HTML it holds."""
+def markdown_text(text: str) -> str:
+    """Returns text that Markdown shows as it stands, whatever marks or HTML it holds."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in text)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from pairbench.leaderboard.board import KL, Board, Rate, Row
 from pairbench.leaderboard.formats import (
+    OVERALL,
     Column,
     Interval,
     cell,
@@ -21,6 +22,7 @@ from pairbench.leaderboard.formats import (
     percent,
     protocol_line,
 )
+from pairbench.leaderboard.overall import Overall, cells, explained, headings
 
 AXES = {KL: "KL to the untrained policy, nats per response"}
 """What the learning curves may be drawn against, in words; other scores are called by name."""
@@ -66,12 +68,37 @@ def board_page(board: Board) -> str:
     )
 
 
-def index_page(boards: list[Board], stems: list[str]) -> str:
-    """Returns the page that links every board's page, with its best rows."""
+def overall_page(board: Overall) -> str:
+    """Returns the board over tasks as one HTML page: its table and its performance profiles."""
+    return (
+        _environment()
+        .get_template("overall.html.j2")
+        .render(
+            board=board,
+            headings=headings(board),
+            cells=cells(board),
+            explained=explained(board),
+        )
+    )
+
+
+def index_page(boards: list[Board], stems: list[str], both: Overall | None = None) -> str:
+    """Returns the page that links every board's page, with its best rows; `both` is over tasks."""
     return (
         _environment()
         .get_template("index.html.j2")
         .render(
+            both=None
+            if both is None
+            else {
+                "stem": OVERALL,
+                "tasks": [scale.task for scale in both.scales],
+                "best": [
+                    {"row": row.row, "reward": cell(row.score)}
+                    for row in both.rows
+                    if row.rank == 1
+                ],
+            },
             boards=[
                 {
                     "title": board.title,
@@ -86,7 +113,7 @@ def index_page(boards: list[Board], stems: list[str]) -> str:
                     ],
                 }
                 for board, stem in zip(boards, stems, strict=True)
-            ]
+            ],
         )
     )
 
