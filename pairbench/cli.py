@@ -259,13 +259,25 @@ def _pairs(values: dict[str, Any]) -> str:
     type=click.Choice(["table", "markdown", "csv", "json", "latex", "html"]), default="table",
 )  # fmt: skip
 @click.option("--site", type=PLACE, help="Write every format and the pages to this folder instead.")
+@click.option("--overall", is_flag=True,
+              help="One board over all tasks (or --tasks), normalised.")  # fmt: skip
+@click.option("--tasks", help="Tasks of the overall board, by comma.")
 @RESULTS
-def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -> None:
+def leaderboard(
+    task: str | None,
+    form: str,
+    site: Path | None,
+    overall: bool,
+    tasks: str | None,
+    results: Path,
+) -> None:
     """Show the boards of the results folder, or write their pages.
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
     from pairbench.leaderboard import build, render, write_site
+    from pairbench.leaderboard import overall as over_tasks
+    from pairbench.leaderboard.overall import render_overall
     from pairbench.reproduce import marks
     from pairbench.store import load_records
 
@@ -275,6 +287,17 @@ def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -
     if site is not None:
         for path in write_site(records, site, marks(results)):
             click.echo(path)
+        return
+    if overall or tasks:
+        if task is not None:
+            raise PairBenchError("an overall board is of several tasks: name them with --tasks")
+        both = over_tasks(records, _names(tasks) or None)
+        if both is None:
+            raise PairBenchError(
+                "there is no overall board yet: it needs two tasks with an untrained row, and two "
+                "trained rows that have finished on both"
+            )
+        click.echo(render_overall(both, form), nl=False)
         return
     boards = build(records, task, marks=marks(results))
     if form == "json" and task is None:
