@@ -314,21 +314,29 @@ def leaderboard(
 
 
 @cli.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--task", required=True, help="The task (or task@variant) both ran on.")
+@click.argument("rows", nargs=-1, required=True, metavar="A B ...")
+@click.option("--task", required=True, help="The task (or task@variant) all ran on.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @RESULTS
-def compare(a: str, b: str, task: str, form: str, results: Path) -> None:
-    """Compare rows A and B of a task over the seeds they share."""
-    from pairbench.leaderboard import compare as compare_rows
+def compare(rows: tuple[str, ...], task: str, form: str, results: Path) -> None:
+    """Compare rows A and B of a task over the seeds they share; of more, every pair.
+
+    Of several pairs the p-values are corrected for how many they are (Holm), and JSON is a list.
+    """
+    from pairbench.leaderboard import compare_all
+    from pairbench.leaderboard.compare import further
     from pairbench.store import load_records
 
-    comparison = compare_rows(_report(*load_records(results)), a, b, task)
+    pairs = compare_all(_report(*load_records(results)), rows, task)
     if form == "json":
-        click.echo(json.dumps(comparison.model_dump(mode="json"), indent=1, allow_nan=False))
-    else:
-        click.echo(comparison.conclusion)
+        objects = [pair.model_dump(mode="json") for pair in pairs]
+        one = objects[0] if len(objects) == 1 else objects
+        click.echo(json.dumps(one, indent=1, allow_nan=False))
+        return
+    for pair in pairs:
+        click.echo(pair.conclusion)
+        for line in further(pair):
+            click.echo(f"  {line}")
 
 
 @cli.command()
