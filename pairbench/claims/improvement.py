@@ -67,6 +67,15 @@ def falls_of_exact_steps(name: str, step: float, count: int) -> int:
     return falls
 
 
+def worst_group(name: str, step: float) -> str:
+    """Returns in words the group whose update lowers the expected reward most."""
+    arms, _ = multisets(4, SIZE)
+    change, _, _ = updates(name, step)
+    worst = int(change.argmin())
+    rewards = ", ".join(f"{r:g}" for r in FOUR.reward[arms[worst]].tolist())
+    return f"rewards {rewards}, step {step:g}, change {float(change[worst]):.2g}"
+
+
 @claim(
     "improvement-one-update",
     group=GROUP,
@@ -96,9 +105,10 @@ def one_update() -> Finding:
     return Finding(
         numbers,
         {
-            "holds only if": "A group without the best response can pull the policy towards "
-            f"its own best: {min(shares):.1%} to {max(shares):.1%} of single updates lower the "
-            "expected reward, by method and step. The expectation over groups rises."
+            "holds only if": "A group knows only its own members. Counterexamples, GRPO: "
+            f"{worst_group('GRPO', 0.1)}; {worst_group('GRPO', 10.0)}. By method and step "
+            f"{min(shares):.1%} to {max(shares):.1%} of single updates lower the expected reward; "
+            "the expectation over groups rises."
         },
     )
 
@@ -200,7 +210,7 @@ def in_training() -> Finding:
     return Finding(
         numbers,
         {
-            "holds only if": "Steps must be small beside the noise of a batch: at the largest rate "
+            "holds only if": "Steps must be small: at the largest rate "
             f"{min(shares):.0%} to {max(shares):.0%} of iterations lower it, by method.",
             "fails": "Batches are finite and scores noisy, so iterations that lower it occur at "
             f"every rate, {min(shares):.0%} to {max(shares):.0%} of them at the largest.",
