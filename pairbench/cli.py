@@ -424,6 +424,65 @@ def judge_(
 
 
 @cli.group()
+def new() -> None:
+    """Begin something of your own."""
+
+
+@new.command("algorithm")
+@click.argument("name")
+@click.option("--folder", type=PLACE, default=Path("."), help="Where the package's folder goes.")
+def new_algorithm(name: str, folder: Path) -> None:
+    """Write a package with a working algorithm NAME: one file, tests, a README."""
+    from pairbench.scaffold import new_algorithm as write
+
+    written = write(name, folder)
+    for path in written:
+        click.echo(path)
+    click.echo(f"next: pip install -e {folder / name} && pairbench check {name}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="A setting in place of defaults and presets, as beta=0.1; may be repeated.")  # fmt: skip
+@click.option("--only", help="Checks to make, by comma; all by default.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def check(name: str, overrides: tuple[str, ...], only: str | None, form: str) -> int:
+    """Check what every algorithm must keep (masks, gradients, ties, random state, ...) of NAME.
+
+    The status is 0 if it passes every check that applies to it, and else 1.
+    """
+    from pairbench.contract import NAMES
+    from pairbench.contract import check as look
+    from pairbench.grid import parse_value, validated
+    from pairbench.registry import get_algorithm
+    from pairbench.seeding import pin_threads
+
+    settings = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise PairBenchError(f"--set {text!r} cannot be read: write key=value, as in beta=0.1")
+        settings[key.strip()] = parse_value(value.strip())
+    cls = get_algorithm(name)
+    if settings:
+        validated(cls.Config, settings, name)
+    pin_threads(1)
+    findings = look(cls, only=_names(only) or NAMES, settings=settings)
+    failed = sum(finding.passed is False for finding in findings)
+    if form == "json":
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            mark = {True: "ok", False: "FAILED", None: "skipped"}[finding.passed]
+            click.echo(f"{mark:<7} {finding.name:<{width}}  {finding.sentence}")
+        skipped = sum(finding.passed is None for finding in findings)
+        click.echo(f"{len(findings) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+@cli.group()
 def models() -> None:
     """Models of language tasks."""
 
