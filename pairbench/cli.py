@@ -361,6 +361,94 @@ def reproduce(
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("records", nargs=-1, required=True, type=PLACE)
+@click.option("--into", type=PLACE, help="Results folder to copy the records to.")
+@click.option("--check", "check_only", is_flag=True,
+              help="Say only what is wrong: no board, no text.")  # fmt: skip
+@click.option("--quick", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+              help="Iterations of one seed of each row that are run again.")  # fmt: skip
+@click.option("--reproduce/--no-reproduce", default=True, help="Run them again at all.")
+@click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def submit(
+    records: tuple[Path, ...],
+    into: Path | None,
+    check_only: bool,
+    quick: int,
+    reproduce: bool,
+    data_dir: Path | None,
+    form: str,
+    results: Path,
+) -> int:
+    """Check RECORDS (their files), show the board with them, and say what a pull request needs.
+
+    The folder of --results is what they are to join. The status is 0 if there is no problem, and
+    else 1; nothing is copied then.
+    """
+    from pairbench.store import load_records
+    from pairbench.submit import compared, copy, look, pull_request
+
+    if data_dir is not None:
+        os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
+    there = _report(*load_records(results)) if results.is_dir() else []
+    found = look(records, results)
+    compared(found, there)
+    if reproduce:
+        _run_again(found, quick)
+    problems = sum(bool(one.problems) for one in found)
+    if form == "json":
+        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=1))
+    else:
+        _say(found)
+    if problems:
+        click.echo(f"{problems} of {len(found)} records cannot be submitted.", err=True)
+        return 1
+    written = copy(found, into) if into is not None else []
+    if check_only or form == "json":
+        return 0
+    from pairbench.leaderboard import build, render
+
+    mine = [one.record for one in found if one.record is not None]
+    boards = build([*there, *mine])
+    wanted = {record.spec.board for record in mine}
+    for board in boards:
+        if board.board in wanted:
+            click.echo(f"\n{render(board, 'table')}", nl=False)
+    for path in written:
+        click.echo(f"copied: {path}")
+    click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
+    return 0
+
+
+def _run_again(found: list[Any], quick: int) -> None:
+    import tempfile
+
+    from pairbench.launch.local import Local
+    from pairbench.submit import reproduce
+
+    launcher = Local(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            reproduce(found, quick, launcher, Path(scratch))
+    finally:
+        launcher.close()
+
+
+def _say(found: list[Any]) -> None:
+    """Prints a line per submitted file, and one for each thing to be said of it."""
+    for one in found:
+        mark = "PROBLEM" if one.problems else "ok"
+        click.echo(f"{mark:<8}{one.path}{f': {one.name}' if one.name else ''}")
+        for problem in one.problems:
+            click.echo(f"        {problem}")
+        for remark in one.remarks:
+            click.echo(f"        to know: {remark}")
+        if one.reproduced is not None and not one.problems:
+            click.echo(f"        run again: {one.reproduced}")
+
+
 @cli.command("judge")
 @click.option("--judge", "who", required=True, metavar="gold|proxy|openai:BASE-URL,MODEL",
               help="Who judges; an endpoint's key comes from PAIRBENCH_JUDGE_KEY.")  # fmt: skip
@@ -443,8 +531,10 @@ def new_algorithm(name: str, folder: Path) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="A setting in place of defaults and presets, as beta=0.1; may be repeated.")  # fmt: skip
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="A setting for defaults and presets alike, as beta=0.1; may be repeated.",
+)  # fmt: skip
 @click.option("--only", help="Checks to make, by comma; all by default.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def check(name: str, overrides: tuple[str, ...], only: str | None, form: str) -> int:
