@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from torch import Tensor
 from pairbench import contract
 from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets
 from pairbench.batch import Batch, Signal
+from pairbench.cli import main
 from pairbench.contract import NAMES, Finding, check
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -428,3 +430,49 @@ def test_batches_hold_what_is_needed_and_no_more(kind: str, needs: Needs) -> Non
     height = min(contract.EXTREME, contract.EXTREME_RESPONSE / far.steps)
     assert gap.max() > 0.9 * height
     assert gap.sum(1).max() <= contract.EXTREME_RESPONSE + 5.0
+
+
+def said(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, pytest.CaptureResult[str]]:
+    """Calls the command line; returns its exit status and what it printed."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr()
+
+
+def test_the_command_says_what_was_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, printed = said(capsys, "grpo", "--only", "padding,ties", "--set", "beta=0.1")
+    assert status == 0
+    assert printed.out.splitlines()[-1] == "2 passed, 0 failed, 0 skipped"
+    assert printed.out.startswith("ok      padding  what stands at masked steps changes no bit")
+
+    status, printed = said(capsys, "random", "--format", "json", "--only", "padding")
+    assert (status, json.loads(printed.out)[0]["passed"]) == (0, None)
+
+    monkeypatch.setattr("pairbench.registry.get_algorithm", lambda name: variant(unmasked))
+    status, printed = said(capsys, "sound", "--only", "padding,repeat")
+    assert status == 1
+    assert printed.out.startswith("FAILED  padding  with default settings, ")
+    assert printed.out.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gpro",), "there is no algorithm 'gpro'; did you mean grpo"),
+        (("grpo", "--only", "paddling"), "there is no check 'paddling'"),
+        (("grpo", "--set", "beta"), "write key=value"),
+        (("grpo", "--set", "betta=1"), "grpo has no setting 'betta'; did you mean beta"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, printed = said(capsys, *arguments)
+    assert status == 2
+    assert message in printed.err and printed.err.count("\n") == 1
