@@ -405,7 +405,8 @@ def submit(
     if problems:
         click.echo(f"{problems} of {len(found)} records cannot be submitted.", err=True)
         return 1
-    written = copy(found, into) if into is not None else []
+    for path in copy(found, into) if into is not None else ():
+        click.echo(f"copied: {path}", err=form == "json")
     if check_only or form == "json":
         return 0
     from pairbench.leaderboard import build, render
@@ -416,8 +417,6 @@ def submit(
     for board in boards:
         if board.board in wanted:
             click.echo(f"\n{render(board, 'table')}", nl=False)
-    for path in written:
-        click.echo(f"copied: {path}")
     click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
     return 0
 

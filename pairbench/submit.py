@@ -374,13 +374,14 @@ def pull_request(found: Sequence[Submitted], boards: Sequence[Board]) -> str:
 
 def _about(row: Sequence[tuple[Submitted, RunRecord]], board: Board | None) -> list[str]:
     from pairbench.display import printable
-    from pairbench.registry import get_algorithm
+    from pairbench.registry import BUILT_IN, entries, get_algorithm
 
     record = row[0][1]
     try:
         source = f" ({get_algorithm(record.algorithm).source})"
     except PairBenchError:
         source = ""
+    known = entries("algorithm").get(record.algorithm)
     seeds = ", ".join(str(other.seed) for _, other in row)
     budget = record.protocol.budget.model_dump(exclude_none=True)
     spent = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in budget.items())
@@ -393,6 +394,9 @@ def _about(row: Sequence[tuple[Submitted, RunRecord]], board: Board | None) -> l
     if packages:
         versions = ", ".join(f"{name} {version}" for name, version in packages.items())
         lines.append(f"  - made with {printable(versions)}")
+    if known is None or known.origin != BUILT_IN:
+        package = "" if known is None else f" {known.origin}"
+        lines.append(f"  - its package{package} can be installed from: (say where)")
     placed = (
         next((r for r in board.rows if record.identity in r.runs.values()), None) if board else None
     )

@@ -100,6 +100,7 @@ def test_a_sound_submission_is_shown_with_its_board_and_text(
     assert "- **grpo** on preference-bandit (version 1), 3,000 steps, seeds 0, 1, 2" in said.out
     assert "arXiv 2402.03300" in said.out
     assert "(seed 0): equal; bit for bit equal: 3 iterations" in said.out
+    assert "can be installed from" not in said.out  # it is built in
     # nothing is copied unless asked for, and the marks of a results folder are not touched
     assert sorted(p.name for p in results.rglob("*.json")) == sorted(p.name for p in floor)
     assert not list(mine.glob("*.jsonl"))
@@ -437,6 +438,13 @@ def test_another_machine_may_differ_after_its_first_iteration(
     assert any("run again on another machine" in r for r in found[0].remarks) == accepted
     assert asked[0] == 3 and len(asked) <= 2
     assert [one.reproduced is None for one in found] == [False, True, True]  # one seed of the row
+
+
+def test_a_method_from_elsewhere_must_say_from_where(mine: Path) -> None:
+    found = submit.look([rewritten(files(mine)[0], algorithm="my-own", row="my-own")], mine / "no")
+    text = submit.pull_request(found, [])
+    assert "Title: my-own on preference-bandit" in text
+    assert "  - its package can be installed from: (say where)" in text
 
 
 def test_a_librarys_own_trainer_is_left_alone(tmp_path: Path) -> None:
