@@ -392,6 +392,93 @@ def reproduce(
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("records", nargs=-1, required=True, type=PLACE)
+@click.option("--into", type=PLACE, help="Results folder to copy the records to.")
+@click.option("--check", "check_only", is_flag=True,
+              help="Say only what is wrong: no board, no text.")  # fmt: skip
+@click.option("--quick", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+              help="Iterations of one seed of each row that are run again.")  # fmt: skip
+@click.option("--reproduce/--no-reproduce", default=True, help="Run them again at all.")
+@click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def submit(
+    records: tuple[Path, ...],
+    into: Path | None,
+    check_only: bool,
+    quick: int,
+    reproduce: bool,
+    data_dir: Path | None,
+    form: str,
+    results: Path,
+) -> int:
+    """Check RECORDS (their files), show the board with them, and say what a pull request needs.
+
+    The folder of --results is what they are to join. The status is 0 if there is no problem, and
+    else 1; nothing is copied then.
+    """
+    from pairbench.store import load_records
+    from pairbench.submit import compared, copy, look, pull_request
+
+    if data_dir is not None:
+        os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
+    there = _report(*load_records(results)) if results.is_dir() else []
+    found = look(records, results)
+    compared(found, there)
+    if reproduce:
+        _run_again(found, quick)
+    problems = sum(bool(one.problems) for one in found)
+    if form == "json":
+        click.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=1))
+    else:
+        _say(found)
+    if problems:
+        click.echo(f"{problems} of {len(found)} records cannot be submitted.", err=True)
+        return 1
+    for path in copy(found, into) if into is not None else ():
+        click.echo(f"copied: {path}", err=form == "json")
+    if check_only or form == "json":
+        return 0
+    from pairbench.leaderboard import build, render
+
+    mine = [one.record for one in found if one.record is not None]
+    boards = build([*there, *mine])
+    wanted = {record.spec.board for record in mine}
+    for board in boards:
+        if board.board in wanted:
+            click.echo(f"\n{render(board, 'table')}", nl=False)
+    click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
+    return 0
+
+
+def _run_again(found: list[Any], quick: int) -> None:
+    import tempfile
+
+    from pairbench.launch.local import Local
+    from pairbench.submit import reproduce
+
+    launcher = Local(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            reproduce(found, quick, launcher, Path(scratch))
+    finally:
+        launcher.close()
+
+
+def _say(found: list[Any]) -> None:
+    """Prints a line per submitted file, and one for each thing to be said of it."""
+    for one in found:
+        mark = "PROBLEM" if one.problems else "ok"
+        click.echo(f"{mark:<8}{one.path}{f': {one.name}' if one.name else ''}")
+        for problem in one.problems:
+            click.echo(f"        {problem}")
+        for remark in one.remarks:
+            click.echo(f"        to know: {remark}")
+        if one.reproduced is not None and not one.problems:
+            click.echo(f"        run again: {one.reproduced}")
+
+
 @cli.command("judge")
 @click.option("--judge", "who", required=True, metavar="gold|proxy|openai:BASE-URL,MODEL",
               help="Who judges; an endpoint's key comes from PAIRBENCH_JUDGE_KEY.")  # fmt: skip
@@ -483,6 +570,67 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
         click.echo(write(out, render(results, form)))
     else:
         click.echo(render(results, form), nl=False)
+
+
+@cli.group()
+def new() -> None:
+    """Begin something of your own."""
+
+
+@new.command("algorithm")
+@click.argument("name")
+@click.option("--folder", type=PLACE, default=Path("."), help="Where the package's folder goes.")
+def new_algorithm(name: str, folder: Path) -> None:
+    """Write a package with a working algorithm NAME: one file, tests, a README."""
+    from pairbench.scaffold import new_algorithm as write
+
+    written = write(name, folder)
+    for path in written:
+        click.echo(path)
+    click.echo(f"next: pip install -e {folder / name} && pairbench check {name}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="A setting for defaults and presets alike, as beta=0.1; may be repeated.",
+)  # fmt: skip
+@click.option("--only", help="Checks to make, by comma; all by default.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def check(name: str, overrides: tuple[str, ...], only: str | None, form: str) -> int:
+    """Check what every algorithm must keep (masks, gradients, ties, random state, ...) of NAME.
+
+    The status is 0 if it passes every check that applies to it, and else 1.
+    """
+    from pairbench.contract import NAMES
+    from pairbench.contract import check as look
+    from pairbench.grid import parse_value, validated
+    from pairbench.registry import get_algorithm
+    from pairbench.seeding import pin_threads
+
+    settings = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise PairBenchError(f"--set {text!r} cannot be read: write key=value, as in beta=0.1")
+        settings[key.strip()] = parse_value(value.strip())
+    cls = get_algorithm(name)
+    if settings:
+        validated(cls.Config, settings, name)
+    pin_threads(1)
+    findings = look(cls, only=_names(only) or NAMES, settings=settings)
+    failed = sum(finding.passed is False for finding in findings)
+    if form == "json":
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            mark = {True: "ok", False: "FAILED", None: "skipped"}[finding.passed]
+            click.echo(f"{mark:<7} {finding.name:<{width}}  {finding.sentence}")
+        skipped = sum(finding.passed is None for finding in findings)
+        click.echo(f"{len(findings) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
 
 
 @cli.group()

@@ -168,6 +168,7 @@ def train(
     checkpoint_seconds: float = 20.0,
     on_progress: Callable[[Progress], None] | None = None,
     iterations: int | None = None,
+    algorithm: type[Algorithm] | None = None,
 ) -> RunResult:
     """Runs `spec` to the end of its budget, from its checkpoint if there is one.
 
@@ -182,12 +183,13 @@ def train(
         on_progress: called about twice a second.
         iterations: stop after so many, which gives a record of status "skipped" with the series so
             far; None runs to the end. A library's own trainer always runs to the end.
+        algorithm: class to run in place of the registered one, which need not exist then.
 
     Raises:
         PairBenchError: the specification names something that does not exist.
     """
-    algorithm_class, task_class = get_algorithm(spec.algorithm), get_task(spec.task)
-    algorithm = algorithm_class(algorithm_class.Config(**spec.algorithm_config))
+    algorithm_class, task_class = algorithm or get_algorithm(spec.algorithm), get_task(spec.task)
+    method = algorithm_class(algorithm_class.Config(**spec.algorithm_config))
     task = task_class(task_class.Config(**spec.task_config))
     if task.version != spec.task_version:
         raise PairBenchError(
@@ -200,13 +202,13 @@ def train(
     whole = True
     try:
         streams = Streams(spec.seed)
-        policy = task.start(algorithm, streams, threads)
-        if algorithm.floor == "random":
+        policy = task.start(method, streams, threads)
+        if method.floor == "random":
             policy = _random_policy(task)
-        run = Run(spec, algorithm, task, policy, streams, on_progress)
-        if isinstance(algorithm, External):
-            algorithm.fit(run)
-        elif algorithm.needs.data != "nothing":
+        run = Run(spec, method, task, policy, streams, on_progress)
+        if isinstance(method, External):
+            method.fit(run)
+        elif method.needs.data != "nothing":
             loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin))
             whole = loop.execute(iterations)
         if whole:
@@ -230,7 +232,7 @@ def train(
         status="failed" if failure else "finished" if whole else "skipped",
         reason=failure.message if failure else None if whole else "stopped early, as asked",
         failure=failure,
-        regime=algorithm.regime,
+        regime=method.regime,
         step_unit=task.unit,
         scores_of=task.scores_of,
         curve=run.curve if run else [],
