@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
@@ -80,10 +81,16 @@ class DPO(Algorithm):
         reference = batch.old_logp if sampler else batch.ref_logp
         if reference is None or batch.pairs is None:
             raise PairBenchError(
-                "dpo needs a batch with pairs, and with ref_logp if reference is 'sft': "
+                f"{self.name} needs a batch with pairs, and with ref_logp if reference is 'sft': "
                 "have the task's collect() fill them when needs.data is 'pairs'"
             )
         return {"reference": reference}
+
+    def pair_losses(self, margin: Tensor) -> Tensor:
+        """Returns the loss of each pair, (P,), from its margin of log-ratios, nats."""
+        config = self.config
+        form: Literal["sigmoid", "ipo"] = "sigmoid" if config.loss_type == "sigmoid" else "ipo"
+        return o.preference_loss(margin, config.beta, form, config.label_smoothing)
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the mean over pairs of the margin's loss; 0 if every comparison was a tie."""
@@ -91,9 +98,8 @@ class DPO(Algorithm):
         pairs = batch.pairs
         assert pairs is not None
         log_ratio = ((output.logp - signal["reference"]) * batch.mask).sum(1)
-        form: Literal["sigmoid", "ipo"] = "sigmoid" if config.loss_type == "sigmoid" else "ipo"
         if config.loss_type == "ipo-mean":
             log_ratio = log_ratio / batch.mask.sum(1)
         preferred, rejected = log_ratio[pairs].unbind(1)
-        losses = o.preference_loss(preferred - rejected, config.beta, form, config.label_smoothing)
+        losses = self.pair_losses(preferred - rejected)
         return Loss(losses.sum() / max(len(pairs), 1))

@@ -11,7 +11,6 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
 from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
 
@@ -109,15 +108,18 @@ class GRPO(Algorithm):
     def needs(self) -> Needs:
         return Needs("groups", "scores", reference=self.config.beta > 0)
 
+    def scores(self, batch: Batch) -> Tensor:
+        """Returns the oracle's scores (B,).
+
+        Raises:
+            PairBenchError: the batch has none.
+        """
+        return o.scores(batch, self.name)
+
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the group's mean, in standard deviations."""
-        if batch.score is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with score: "
-                "have the task's collect() fill it when needs.feedback is 'scores'"
-            )
         return o.normalise_groups(
-            batch.score, self.config.group_size, self.config.std, self.config.eps
+            self.scores(batch), self.config.group_size, self.config.std, self.config.eps
         )
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:

@@ -144,14 +144,7 @@ class HardPairGRPO(Algorithm):
             assert output.all_logp is not None
             loss = o.target_divergence(output.all_logp, signal["target"], config.fit)
         else:
-            loss = o.group_fit(
-                output.logp - batch.old_logp,
-                signal["scale"],
-                signal["log_base"],
-                signal["target"],
-                config.group_size,
-                config.fit,
-            )
+            loss = o.fit_group_target(output, batch, signal, config.group_size, config.fit)
         if config.trust_region:
             loss = o.add_hinge(loss, o.kl_to_old(output, batch), config.alpha, config.beta)
         return Loss(loss)

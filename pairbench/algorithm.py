@@ -30,8 +30,9 @@ class Needs:
 
     Attributes:
         data: "groups" of G responses to one context; "steps", single responses with a reward per
-            step; "pairs", a preferred and a rejected response; "groups+pairs"; or "nothing" for
-            the floor rows, which do not learn.
+            step; "pairs", a preferred and a rejected response; "groups+pairs", both: comparisons
+            of a group's own members, or, if `offline`, one pair of the data set for each group, in
+            `Batch.offline`; or "nothing" for the floor rows, which do not learn.
         feedback: what the oracle is asked for: "scores" of responses, "comparisons" of pairs of
             them, "rewards" of steps, or "none". It decides which labels are counted.
         queries: which pairs of a group the oracle is asked to compare. Under "best-worst" all are
@@ -43,6 +44,9 @@ class Needs:
         enumerable: whether all K responses must be enumerable: `PolicyOutput.all_logp` (B, K),
             `Batch.old_dist` (B, 1, K) their log-probabilities under the sampler, and
             `Batch.responses` (B, 1) int64 which of them was drawn.
+        components: whether the oracle scores several things of each response apart, under
+            feedback "scores": `Batch.components` (B, R) then takes the place of `Batch.score`, and
+            a response costs R labels.
     """
 
     data: Literal["groups", "steps", "pairs", "groups+pairs", "nothing"]
@@ -53,6 +57,7 @@ class Needs:
     reference: bool = False
     probabilities: bool = False
     enumerable: bool = False
+    components: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,12 +130,20 @@ class Algorithm(ABC):
     def needs(self) -> Needs:
         """What this algorithm, as configured, asks of a task."""
 
+    def select(self, batch: Batch) -> Batch:
+        """Returns the part of an iteration's batch that is trained on: all of it unless overridden.
+
+        Called once per batch, before `prepare`, which is given what this returns. The cost of the
+        rows left out has been counted, and the series of a run describe the whole batch.
+        """
+        return batch
+
     @abstractmethod
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns what the loss needs beyond the batch; runs once per batch without gradients.
 
         Args:
-            batch: the iteration's whole batch.
+            batch: the iteration's whole batch, or what `select` kept of it.
             progress: share of the run's budget already spent, in [0, 1).
             iteration: number of the training iteration, from 0.
         """
@@ -151,10 +164,13 @@ class Algorithm(ABC):
         if needs.data == "steps":
             return "on-policy, step rewards"
         if needs.offline:
-            return "offline pairs"
+            groups = needs.data == "groups+pairs"
+            fresh = f"on-policy groups, {needs.feedback}, and " if groups else ""
+            return f"{fresh}offline pairs"
         if needs.data == "pairs":
             return "fresh on-policy pairs"
-        return f"on-policy groups, {needs.feedback}"
+        several = "several " if needs.components else ""
+        return f"on-policy groups, {several}{needs.feedback}"
 
 
 class External(Algorithm):

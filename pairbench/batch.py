@@ -23,6 +23,9 @@ PER_STEP = (
     "boundary",
 )
 
+PER_ROW = ("pairs", "group", "score", "components", "domain_share")
+"""What a single step has none of."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,6 +45,10 @@ class Batch:
         group: (B,) int64 number of the row's group, 0, 0, ..., 1, 1, ...
         ref_logp: (B, T) the same under the reference policy, or None.
         score: (B,) the oracle's scalar for the whole response, or None.
+        components: (B, R) its scalars where it scores R things of each response apart, in the
+            task's order, or None.
+        domain_share: (B,) the share of all training contexts that come from the domain of the
+            row's own, in (0, 1], or None where the task has one domain.
         step_reward: (B, T) reward per step, for methods that learn from rewards, or None.
         value: (B, T) the critic's estimate at each step when it was sampled, or None.
         next_value: (B, T) its estimate of the state after each step: 0 where the episode ended
@@ -54,6 +61,10 @@ class Batch:
             policy, from which it computes an exact KL divergence; or None.
         ref_dist: (B, T, ...) the same of the reference policy; or None.
         sampler: the number of the training iteration whose policy sampled the batch, -1 offline.
+        offline: preference pairs of the task's data set beside on-policy groups, or None: a batch
+            with `pairs`, groups of two and a padded length of its own. It has as many groups as
+            this batch, and its group i goes wherever group i goes, so that minibatches share the
+            pairs out as evenly as the groups.
     """
 
     contexts: Tensor
@@ -63,6 +74,8 @@ class Batch:
     group: Tensor
     ref_logp: Tensor | None = None
     score: Tensor | None = None
+    components: Tensor | None = None
+    domain_share: Tensor | None = None
     step_reward: Tensor | None = None
     value: Tensor | None = None
     next_value: Tensor | None = None
@@ -71,6 +84,7 @@ class Batch:
     old_dist: Tensor | None = None
     ref_dist: Tensor | None = None
     sampler: int = 0
+    offline: Batch | None = None
 
     def __len__(self) -> int:
         return self.mask.shape[0]
@@ -111,8 +125,18 @@ class Batch:
                     f"Batch.{field.name} has shape {tuple(tensor.shape)}, "
                     f"expected (B, T) = {(rows, steps)}"
                 )
-        if self.group.shape != (rows,) or (self.score is not None and self.score.shape != (rows,)):
-            raise ValueError(f"Batch.group and Batch.score need shape ({rows},), one per response")
+        if any(
+            each is not None and each.shape != (rows,)
+            for each in (self.group, self.score, self.domain_share)
+        ):
+            raise ValueError(
+                f"Batch.group, Batch.score and Batch.domain_share need shape ({rows},), "
+                "one per response"
+            )
+        if self.components is not None and self.components.ndim != 2:
+            raise ValueError(
+                f"Batch.components has shape {tuple(self.components.shape)}, expected ({rows}, R)"
+            )
         expected = torch.arange(self.n_groups).repeat_interleave(self.group_size)
         if not torch.equal(self.group.cpu(), expected):
             raise ValueError(
@@ -130,6 +154,13 @@ class Batch:
                 members = self.group[self.pairs]
                 if not bool((members[:, 0] == members[:, 1]).all()):
                     raise ValueError("Batch.pairs must stay within one group")
+        if self.offline is not None:
+            beside = self.offline.check()
+            if beside.pairs is None or beside.n_groups != self.n_groups:
+                raise ValueError(
+                    f"Batch.offline needs pairs and one group of two for each of {self.n_groups} "
+                    f"groups, has {beside.n_groups}"
+                )
         return self
 
     def select(self, rows: Tensor) -> Batch:
@@ -152,6 +183,10 @@ class Batch:
             pairs = pairs[(pairs >= 0).all(dim=1)]
             order = torch.argsort(pairs[:, 0] // size, stable=True)
             picked["pairs"] = pairs[order]
+        if self.offline is not None:
+            two = self.offline.group_size
+            beside = rows[::size, None] // size * two + torch.arange(two)
+            picked["offline"] = self.offline.select(beside.reshape(-1))
         return replace(self, **picked)
 
     def narrow(self, start: int, length: int) -> Batch:
@@ -165,7 +200,15 @@ class Batch:
         if self.pairs is not None:
             first = self.pairs[:, 0]
             parts["pairs"] = self.pairs[(first >= start) & (first < start + length)] - start
+        parts["offline"] = self._beside(start, length)
         return replace(self, **parts)
+
+    def _beside(self, start: int, length: int) -> Batch | None:
+        """Returns the offline pairs that go with rows start, ..., start + length - 1."""
+        if self.offline is None:
+            return None
+        size, two = self.group_size, self.offline.group_size
+        return self.offline.narrow(start // size * two, length // size * two)
 
     def flatten_steps(self) -> Batch:
         """Returns the real steps of all rows as rows of one step each, in row-major order.
@@ -178,15 +221,17 @@ class Batch:
         flat: dict[str, Any] = {}
         for field in fields(self):
             tensor = getattr(self, field.name)
-            if not isinstance(tensor, Tensor) or field.name in ("pairs", "group", "score"):
+            if not isinstance(tensor, Tensor) or field.name in PER_ROW:
                 continue
             flat[field.name] = tensor.flatten(0, 1)[keep].unsqueeze(1)
         flat["group"] = torch.arange(len(keep))
-        return replace(self, **flat, score=None, pairs=None)
+        gone = ("score", "components", "domain_share", "pairs", "offline")
+        flat |= dict.fromkeys(gone)
+        return replace(self, **flat)
 
 
 def pick(batch: Batch, rows: Tensor, size: int) -> Batch:
-    """Returns the rows (N,) of a batch without pairs, as groups of `size`."""
+    """Returns the rows (N,) of a batch without pairs of any kind, as groups of `size`."""
     picked: dict[str, Any] = {
         field.name: tensor[rows]
         for field in fields(Batch)
@@ -212,6 +257,8 @@ def join(batches: Sequence[Batch]) -> Batch:
     if first.pairs is not None:
         pairs = [batch.pairs for batch in batches if batch.pairs is not None]
         joined["pairs"] = torch.cat([rows * i + pair for i, pair in enumerate(pairs)])
+    if first.offline is not None:
+        joined["offline"] = join([batch.offline for batch in batches if batch.offline is not None])
     return replace(first, **joined)
 
 
@@ -227,15 +274,24 @@ def minibatches(
     """Yields `count` minibatches of whole groups in a fresh random order: one epoch.
 
     Groups left over when the number does not divide evenly go to the first minibatches. With more
-    minibatches than groups, each group is a minibatch. `score`, `step_reward`, `next_value` and
-    `boundary` are None: an algorithm has read them by the end of `prepare`.
+    minibatches than groups, each group is a minibatch. `score`, `components`, `domain_share`,
+    `step_reward`, `next_value` and `boundary` are None: an algorithm has read them by the end of
+    `prepare`.
     """
     size, groups = batch.group_size, batch.n_groups
     count = min(count, groups)
     lengths = [(groups // count + (index < groups % count)) * size for index in range(count)]
     order = torch.from_numpy(generator.permutation(groups))
     rows = order if size == 1 else (order[:, None] * size + torch.arange(size)).reshape(-1)
-    lean = replace(batch, score=None, step_reward=None, next_value=None, boundary=None)
+    lean = replace(
+        batch,
+        score=None,
+        components=None,
+        domain_share=None,
+        step_reward=None,
+        next_value=None,
+        boundary=None,
+    )
     shuffled = lean.select(rows)
     # one split per field, not one slice per field and minibatch: this is the hot path
     columns = {
@@ -253,7 +309,7 @@ def minibatches(
             here = (first >= start) & (first < start + length)
             part["pairs"] = shuffled.pairs[here] - start
         yield (
-            Batch(**part, sampler=batch.sampler),
+            Batch(**part, sampler=batch.sampler, offline=shuffled._beside(start, length)),
             {name: parts[index] for name, parts in extras.items()},
         )
         start += length

@@ -259,13 +259,25 @@ def _pairs(values: dict[str, Any]) -> str:
     type=click.Choice(["table", "markdown", "csv", "json", "latex", "html"]), default="table",
 )  # fmt: skip
 @click.option("--site", type=PLACE, help="Write every format and the pages to this folder instead.")
+@click.option("--overall", is_flag=True,
+              help="One board over all tasks (or --tasks), normalised.")  # fmt: skip
+@click.option("--tasks", help="Tasks of the overall board, by comma.")
 @RESULTS
-def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -> None:
+def leaderboard(
+    task: str | None,
+    form: str,
+    site: Path | None,
+    overall: bool,
+    tasks: str | None,
+    results: Path,
+) -> None:
     """Show the boards of the results folder, or write their pages.
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
     from pairbench.leaderboard import build, render, write_site
+    from pairbench.leaderboard import overall as over_tasks
+    from pairbench.leaderboard.overall import render_overall
     from pairbench.reproduce import marks
     from pairbench.store import load_records
 
@@ -275,6 +287,17 @@ def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -
     if site is not None:
         for path in write_site(records, site, marks(results)):
             click.echo(path)
+        return
+    if overall or tasks:
+        if task is not None:
+            raise PairBenchError("an overall board is of several tasks: name them with --tasks")
+        both = over_tasks(records, _names(tasks) or None)
+        if both is None:
+            raise PairBenchError(
+                "there is no overall board yet: it needs two tasks with an untrained row, and two "
+                "trained rows that have finished on both"
+            )
+        click.echo(render_overall(both, form), nl=False)
         return
     boards = build(records, task, marks=marks(results))
     if form == "json" and task is None:
@@ -291,21 +314,29 @@ def leaderboard(task: str | None, form: str, site: Path | None, results: Path) -
 
 
 @cli.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--task", required=True, help="The task (or task@variant) both ran on.")
+@click.argument("rows", nargs=-1, required=True, metavar="A B ...")
+@click.option("--task", required=True, help="The task (or task@variant) all ran on.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @RESULTS
-def compare(a: str, b: str, task: str, form: str, results: Path) -> None:
-    """Compare rows A and B of a task over the seeds they share."""
-    from pairbench.leaderboard import compare as compare_rows
+def compare(rows: tuple[str, ...], task: str, form: str, results: Path) -> None:
+    """Compare rows A and B of a task over the seeds they share; of more, every pair.
+
+    Of several pairs the p-values are corrected for how many they are (Holm), and JSON is a list.
+    """
+    from pairbench.leaderboard import compare_all
+    from pairbench.leaderboard.compare import further
     from pairbench.store import load_records
 
-    comparison = compare_rows(_report(*load_records(results)), a, b, task)
+    pairs = compare_all(_report(*load_records(results)), rows, task)
     if form == "json":
-        click.echo(json.dumps(comparison.model_dump(mode="json"), indent=1, allow_nan=False))
-    else:
-        click.echo(comparison.conclusion)
+        objects = [pair.model_dump(mode="json") for pair in pairs]
+        one = objects[0] if len(objects) == 1 else objects
+        click.echo(json.dumps(one, indent=1, allow_nan=False))
+        return
+    for pair in pairs:
+        click.echo(pair.conclusion)
+        for line in further(pair):
+            click.echo(f"  {line}")
 
 
 @cli.command()
@@ -508,6 +539,37 @@ def judge_(
     else:
         click.echo(render(judgement), nl=False)
     return 1 if judgement.failed else 0
+
+
+@cli.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "html"]), default="table",
+)  # fmt: skip
+@click.option("--out", type=PLACE, help="Write to this file instead of standard output.")
+@click.option("--site", type=PLACE, help="Write claims.html, .md and .json to this folder instead.")
+def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None) -> None:
+    """Check what the papers assert with the algorithms themselves: all claims, or those named."""
+    from pairbench.claims import Result, render, run, write_site
+    from pairbench.claims.report import write
+    from pairbench.seeding import pin_threads
+
+    if site is not None and (ids or out is not None):
+        raise PairBenchError("--site writes all claims to a folder: leave the names and --out away")
+    pin_threads(1)
+
+    def progress(result: Result, number: int, count: int) -> None:
+        line = f"{number}/{count} {result.claim.id}: {result.verdict} ({result.seconds:.1f} s)"
+        click.echo(line, err=True)
+
+    results = run(ids, progress)
+    if site is not None:
+        for path in write_site(results, site):
+            click.echo(path)
+    elif out is not None:
+        click.echo(write(out, render(results, form)))
+    else:
+        click.echo(render(results, form), nl=False)
 
 
 @cli.group()

@@ -9,6 +9,7 @@ Bad settings are refused by the algorithms' configurations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pairbench.batch import Batch
+from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 
 RatioLevel = Literal["token", "sequence_mean", "trajectory"]
@@ -209,12 +211,18 @@ def normalise_groups(score: Tensor, size: int, std: Std, eps: float) -> Tensor:
         eps: added to the standard deviation.
     """
     groups = score.view(-1, size)
-    centred = groups - groups.mean(1, keepdim=True)
+    if size == 2:  # mean and spread are half the difference, which makes +-1 exact, not rounded
+        half = 0.5 * (groups[:, :1] - groups[:, 1:])
+        centred = torch.cat([half, -half], 1)
+        scale = half.abs() * 2.0**0.5 if std == "sample" else half.abs()
+    else:
+        centred = groups - groups.mean(1, keepdim=True)
+        if std in ("population", "sample"):
+            scale = groups.std(1, keepdim=True, correction=int(std == "sample"))
     tied = groups.amax(1, keepdim=True) == groups.amin(1, keepdim=True)
     if std == "batch":
         centred = centred / (score.std() + eps)
     elif std != "none":
-        scale = groups.std(1, keepdim=True, correction=int(std == "sample"))
         centred = centred / (scale + eps)
     return centred.masked_fill(tied, 0.0).reshape(-1)
 
@@ -382,3 +390,189 @@ def group_fit(
         log_ratio, scale, log_base, target, size, fit
     )
     return loss
+
+
+# Scores of groups
+
+
+def scores(batch: Batch, name: str) -> Tensor:
+    """Returns `batch.score` (B,).
+
+    Raises:
+        PairBenchError: the batch has none; it says that the method `name` needs them.
+    """
+    if batch.score is None:
+        raise PairBenchError(
+            f"{name} needs a batch with score: "
+            "have the task's collect() fill it when needs.feedback is 'scores'"
+        )
+    return batch.score
+
+
+# A regression on the group: GVPO and policy mirror descent
+
+
+def group_regression(implied: Tensor, reward: Tensor, size: int, centred: bool) -> Tensor:
+    """Returns squared residuals (B,) of the rewards a policy implies against those it was given.
+
+    Args:
+        implied: (B,) temperature x (log pi_theta - log pi_old) of each response, nats.
+        reward: (B,) less the group's mean, constants.
+        size: G.
+        centred: take the group's mean off `implied` too, so that only differences within the group
+            count (log Z drops out of the optimum pi_old exp(r / temperature) / Z).
+    """
+    residual = implied - reward
+    if centred:
+        groups = residual.view(-1, size)
+        residual = (groups - groups.mean(1, keepdim=True)).view(-1)
+    return residual.square()
+
+
+# Variational f-divergences: f-GRPO and f-HAL
+
+Divergence = Literal["kl", "kl-canonical", "reverse-kl", "pearson", "hellinger", "js", "tv"]
+"""D_f(P || Q) = sup_T E_P[T] - E_Q[f*(T)] by its f and the critic T = g(u): see `critic`."""
+
+
+def critic(u: Tensor, divergence: Divergence) -> Tensor:
+    """Returns g(u), an increasing map of an implicit reward into the domain of f*.
+
+    Canonical is g(u) = f'(e^u), whose optimal u is log dP/dQ: "kl-canonical" u + 1, "reverse-kl"
+    -e^-u, "hellinger" (squared) 1 - e^(-u/2), "js" log 2 - softplus(-u). "kl" and "pearson" take
+    the identity. "tv" has no derivative there and takes tanh(u/2) / 2, which stays in [-1/2, 1/2].
+    """
+    if divergence == "kl-canonical":
+        return u + 1.0
+    if divergence == "reverse-kl":
+        return -torch.exp(-u)
+    if divergence == "hellinger":
+        return -torch.expm1(-0.5 * u)
+    if divergence == "js":
+        return math.log(2.0) - F.softplus(-u)
+    if divergence == "tv":
+        return 0.5 * torch.tanh(0.5 * u)
+    return u
+
+
+def conjugate_critic(u: Tensor, divergence: Divergence) -> Tensor:
+    """Returns f*(g(u)), what the critic costs on the other side.
+
+    f*(s) is e^(s-1) for "kl", -1 - log(-s) for "reverse-kl", s + s^2 / 4 for "pearson" (falling
+    again below u = -2), s / (1 - s) for "hellinger", -log(2 - e^s) for "js" and s for "tv".
+    """
+    if divergence == "kl":
+        return torch.exp(u - 1.0)
+    if divergence == "kl-canonical":
+        return torch.exp(u)
+    if divergence == "reverse-kl":
+        return u - 1.0
+    if divergence == "pearson":
+        return u + 0.25 * u.square()
+    if divergence == "hellinger":
+        return torch.expm1(0.5 * u)
+    if divergence == "js":
+        return F.softplus(u) - math.log(2.0)
+    return critic(u, "tv")
+
+
+# Scores in parts, rollout selection, pairs by score, tilted targets
+
+
+def fit_group_target(
+    output: PolicyOutput, batch: Batch, signal: Mapping[str, Tensor], size: int, fit: Fit
+) -> Tensor:
+    """Returns `group_fit` of the policy to a signal's "target", "log_base" and "scale".
+
+    The shape that Hard-Pair-GRPO, BRAIn and TPO share: they differ in the target and the base.
+    """
+    return group_fit(
+        output.logp - batch.old_logp,
+        signal["scale"],
+        signal["log_base"],
+        signal["target"],
+        size,
+        fit,
+    )
+
+
+def tilted_target(log_base: Tensor, shift: Tensor, size: int) -> Tensor:
+    """Returns q (B,), q_i proportional to b_i exp(shift_i) in each group: what scores ask for.
+
+    A response that has no chance keeps the smallest number whose logarithm is finite, so that a
+    divergence to q is, too. `log_base` and `shift` are (B,), `size` is G.
+    """
+    target = group_log_probabilities(log_base, shift, size).exp().reshape(-1)
+    return target.clamp_min(torch.finfo(target.dtype).tiny)
+
+
+def decoupled_advantages(
+    components: Tensor, weights: Tensor, size: int, std: Std, eps: float
+) -> Tensor:
+    """Returns advantages (B,) of several scores, each normalised by itself (GDPO).
+
+    The weighted sum over components of `normalise_groups`, less its mean over the batch, over its
+    sample standard deviation over the batch + eps: TRL 1.16's "normalize_then_sum".
+
+    Args:
+        components: (B, R) scores in groups of `size`.
+        weights: (R,).
+        size: G.
+        std: of each component within its group.
+        eps: added to both standard deviations.
+    """
+    parts = [normalise_groups(part, size, std, eps) for part in components.unbind(1)]
+    total = torch.stack(parts, 1) @ weights
+    return (total - total.mean()) / (total.std() + eps)
+
+
+def most_varied(score: Tensor, size: int, keep: int) -> Tensor:
+    """Returns (groups * keep,) rows: of each group those whose scores vary most (PODS).
+
+    The largest variance of m out of n numbers is that of the k smallest and the m - k largest for
+    some k, so m + 1 choices are compared. The first of equal ones is taken, with the smallest k;
+    rows stay in their order.
+
+    Args:
+        score: (B,) in groups of `size`.
+        size: n.
+        keep: m <= n.
+    """
+    ordered, place = score.view(-1, size).sort(dim=1, stable=True)
+    index = torch.arange(keep, device=score.device)
+    choices = torch.where(
+        index < torch.arange(keep + 1, device=score.device).unsqueeze(1), index, index + size - keep
+    )
+    best = ordered[:, choices].var(2, correction=0).argmax(1)
+    rows: Tensor = place.gather(1, choices[best]).sort(1).values
+    return (rows + size * torch.arange(len(rows), device=score.device).unsqueeze(1)).reshape(-1)
+
+
+def ranked_pairs_loss(
+    total: Tensor, score: Tensor, size: int, beta: float, margin: float
+) -> Tensor:
+    """Returns the mean of -log sigmoid(beta (total_i - total_j)) over the ranked pairs of groups.
+
+    A pair (i, j) is ranked where score_i - score_j > margin; without any the loss is 0.
+
+    Args:
+        total: (B,) log-probability of each response, or its log-ratio to a reference, nats.
+        score: (B,) in groups of `size`.
+        size: G.
+        beta: inverse temperature.
+        margin: least difference of scores, not included.
+    """
+    totals, scores = total.view(-1, size), score.view(-1, size)
+    ranked = scores.unsqueeze(2) - scores.unsqueeze(1) > margin
+    losses = F.softplus(beta * (totals.unsqueeze(1) - totals.unsqueeze(2)))
+    return (losses * ranked).sum() / ranked.sum().clamp_min(1)
+
+
+def robust_preference_loss(margin: Tensor, beta: float, alpha: float) -> Tensor:
+    """Returns ROPO's loss (P,) of a margin of log-ratios (arXiv 2404.04102), m = beta margin.
+
+    4 alpha / (1 + alpha)^2 (-log sigmoid(m) + alpha sigmoid(-m)). Its slope in m is at most 1 in
+    size, and falls again where m is very negative: there a flipped label is likelier than a lesson.
+    """
+    m = beta * margin
+    return (4.0 * alpha / (1.0 + alpha) ** 2) * (alpha * torch.sigmoid(-m) - F.logsigmoid(m))

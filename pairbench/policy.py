@@ -27,7 +27,10 @@ class PolicyOutput:
             policy cannot give it (it is then estimated from samples).
         kl_ref: (B, T) exact KL(pi_theta || pi_ref), or None likewise.
         all_logp: (B, K) log-probabilities of all K responses where they can be enumerated.
+        offline: the view of `Batch.offline`, where the batch has it.
     """
+
+    offline: PolicyOutput | None = None
 
     def __init__(
         self,
@@ -69,6 +72,14 @@ class PolicyOutput:
     @property
     def all_logp(self) -> Tensor | None:
         return self._get("all_logp")
+
+
+def view(policy: Policy, batch: Batch) -> PolicyOutput:
+    """Returns what `policy` makes of a batch, and of the offline pairs beside it if it has any."""
+    output = policy(batch)
+    if batch.offline is not None:
+        output.offline = policy(batch.offline)
+    return output
 
 
 @dataclass(frozen=True)

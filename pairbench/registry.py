@@ -78,9 +78,10 @@ class Entry:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Returns "; did you mean a or b?" with the names closest to `name`, else all known ones."""
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    close = get_close_matches(name, known, n=8, cutoff=0.5)
     if close:
-        return f"; did you mean {' or '.join(close)}?"
+        close.sort(key=lambda other: sorted(other) != sorted(name))  # swapped letters come first
+        return f"; did you mean {' or '.join(close[:3])}?"
     return f"; known are {', '.join(sorted(known))}" if known else ""
 
 

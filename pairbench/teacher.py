@@ -156,7 +156,12 @@ class Teacher:
         return Answers(ordered[sign != 0], answer.size, answered)
 
     def label(
-        self, batch: Batch, scores: Float, needs: Needs, generator: np.random.Generator
+        self,
+        batch: Batch,
+        scores: Float,
+        needs: Needs,
+        generator: np.random.Generator,
+        components: Float | None = None,
     ) -> tuple[Batch, int, int]:
         """Returns the batch with what a learner is told, and the comparisons and scores it costs.
 
@@ -167,12 +172,18 @@ class Teacher:
                 were told apart stay as rows; a group whose members all tie keeps two, without a
                 pair.
             generator: of the teacher's noise and choice of queries.
+            components: (K, G, R) what a learner is shown in place of `scores`, if it asks for
+                several scores of each response; each has noise of its own.
         """
         groups, size = scores.shape
         told: dict[str, Any] = {}
         comparisons = shown_scores = 0
         shown = None
-        if needs.feedback == "scores":
+        if needs.components and components is not None:
+            parts = self.perceive(components, generator)
+            told["components"] = torch.from_numpy(parts.reshape(scores.size, -1).astype(np.float32))
+            shown_scores = parts.size
+        elif needs.feedback == "scores":
             shown = self.perceive(scores, generator)
             told["score"] = torch.from_numpy(shown.reshape(-1).astype(np.float32))
             shown_scores = shown.size

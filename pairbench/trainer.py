@@ -18,7 +18,7 @@ from pairbench.checkpoint import load_state, save_state, weights_sha256
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.files import set_aside
 from pairbench.optimiser import Adam, Group
-from pairbench.policy import Policy
+from pairbench.policy import Policy, view
 from pairbench.provenance import code_version, provenance
 from pairbench.record import (
     Budget,
@@ -302,9 +302,10 @@ class _Loop:
         progress = run.progress()
         with torch.no_grad():
             batch = self.task.collect(self.policy, number)
-            signal = self.algorithm.prepare(batch, progress, number)
+            chosen = self.algorithm.select(batch)
+            signal = self.algorithm.prepare(chosen, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
-        sums, count = self.update(batch, signal, factor)
+        sums, count = self.update(chosen, signal, factor)
         run.cost.gradient_steps += count
         run.cost.iterations += 1
         run.series.append(self.measure(batch, signal, sums, count, factor))
@@ -318,7 +319,7 @@ class _Loop:
         count = 0
         for _ in range(self.config.epochs):
             for part, part_signal in minibatches(batch, signal, self.config.minibatches, generator):
-                loss = self.algorithm.loss(self.policy(part), part, part_signal)
+                loss = self.algorithm.loss(view(self.policy, part), part, part_signal)
                 self.optimiser.zero_grad()
                 loss.value.backward()  # type: ignore[no-untyped-call]
                 norm = self.optimiser.step(self.config.max_grad_norm, factor)
@@ -357,7 +358,8 @@ class _Loop:
                 values["entropy"] = float((output.entropy * mask).sum() / steps)
             if (advantage := signal.get("advantage")) is not None and advantage.numel() > 1:
                 values["advantage_variance"] = float(advantage.var())
-            if (target := signal.get("return")) is not None and batch.value is not None:
+            target = signal.get("return")
+            if target is not None and batch.value is not None and len(target) == len(batch):
                 residual = (target - batch.value)[mask > 0]
                 values["explained_variance"] = float(
                     1 - residual.var() / target[mask > 0].var().clamp_min(1e-12)
@@ -378,7 +380,7 @@ class _Loop:
         if self.by_steps:  # rows enough for that many blocks of steps
             units = -(-PROBE_UNITS * PROBE_STEPS // self.config.segment)
         with torch.no_grad():
-            batch = self.task.probe(self.policy, units, run.streams)
+            batch = self.algorithm.select(self.task.probe(self.policy, units, run.streams))
             signal = self.algorithm.prepare(batch, run.progress(), number)
         run.noise.append(self.gradient_noise(batch, signal))
 
@@ -398,7 +400,7 @@ class _Loop:
         for index in range(units):
             part = batch.narrow(index * size, size)
             rows = {name: tensor.narrow(0, index * size, size) for name, tensor in signal.items()}
-            loss = self.algorithm.loss(self.policy(part), part, rows)
+            loss = self.algorithm.loss(view(self.policy, part), part, rows)
             gradients = torch.autograd.grad(loss.value, trained, allow_unused=True)
             for place, gradient in zip(total, gradients, strict=True):
                 if gradient is not None:

@@ -38,12 +38,14 @@ class PreferenceBandit(Task):
     Rewards are standard normal, the logits of the reference (and initial) policy half the rewards
     plus standard normal noise: better than random, far from best. Both are drawn once from
     `data_seed`, so that all runs face the same problem whatever their seed. A
-    score is the arm's reward plus noise. A comparison is between two scores, or a draw from the
-    Bradley-Terry model of the two noiseless rewards; equal scores leave no preference.
+    score is the arm's reward plus noise. In components it is two that sum to it: half of it plus,
+    and half of it less, a normal draw of the arm's with standard deviation 1/2. A comparison is
+    between two scores, or a draw from the Bradley-Terry model of the two noiseless rewards; equal
+    scores leave no preference.
 
     A step is one arm pulled. An iteration's offline pairs are distinct, so at most the whole data
-    set. A pair of it counts as two steps and one comparison
-    each time it is read, so that any budget ends an offline run.
+    set; beside on-policy groups there is one for each group. A pair of it counts as two steps and
+    one comparison each time it is read, so that any budget ends an offline run.
     """
 
     version = "1"
@@ -78,6 +80,9 @@ class PreferenceBandit(Task):
         self.rewards = torch.from_numpy(data.normal(size=size))
         logits = 0.5 * self.rewards + torch.from_numpy(data.normal(size=size))
         self.reference = Categorical(self.config.reference_scale * logits)
+        # Drawn last: rewards and reference are what they were before rewards had components.
+        apart = torch.from_numpy(data.normal(scale=0.5, size=size))
+        self.parts = torch.stack([self.rewards / 2 + apart, self.rewards / 2 - apart], -1)
         self.needs = Needs("nothing", "none")
 
     @property
@@ -105,11 +110,11 @@ class PreferenceBandit(Task):
         if self.needs.data == "pairs" and not self.needs.offline:
             self.cost.steps += self.sizes.contexts * self.sizes.group_size
         else:
-            self.cost.steps += len(batch)
+            self.cost.steps += len(batch) + (0 if batch.offline is None else len(batch.offline))
         if self.needs.feedback == "comparisons" or self.needs.data == "groups+pairs":
             self.cost.comparisons += comparisons
         if self.needs.feedback in ("scores", "rewards"):
-            self.cost.scores += len(batch)
+            self.cost.scores += len(batch) if batch.components is None else batch.components.numel()
         return batch
 
     def probe(self, policy: Policy, units: int, streams: Streams) -> Batch:
@@ -156,27 +161,43 @@ class PreferenceBandit(Task):
     ) -> tuple[Batch, int]:
         """Returns a batch of `contexts` groups, and the comparisons it took."""
         acting, needs = _categorical(policy), self.needs
-        if needs.offline:
-            index = torch.from_numpy(draws.contexts.permutation(self.config.pairs)[:contexts])
-            rows = (2 * index.unsqueeze(1) + torch.arange(2)).reshape(-1)
-            batch = self.data_set.select(rows)
-            assert batch.pairs is not None
-            return self._with_policy(batch, acting, -1), len(batch.pairs)
+        if needs.offline and needs.data == "pairs":
+            return self._read(contexts, acting, draws.contexts)
         if needs.data == "pairs":
             batch, comparisons = self._pairs(acting, contexts, self.sizes.group_size, draws)
             return self._with_policy(batch, acting, iteration), comparisons
+        if needs.offline:
+            contexts = min(contexts, self.config.pairs)
         batch = self._groups(acting, contexts, self.sizes.group_size, draws)
         score, comparisons = batch.score, 0
         assert score is not None
-        if needs.feedback == "comparisons" or needs.data == "groups+pairs":
+        if needs.offline:
+            # not the contexts' stream, which all methods of a seed share
+            offline, comparisons = self._read(contexts, acting, draws.oracle)
+            batch = replace(batch, offline=offline)
+        elif needs.feedback == "comparisons" or needs.data == "groups+pairs":
             pairs, comparisons = self._compare(batch, needs.queries, draws)
             batch = replace(batch, pairs=pairs)
-        if needs.feedback != "scores":
+        if needs.components:
+            parts = self.parts[batch.contexts[:, 0], batch.responses[:, 0]]
+            noise = (score - parts.sum(1)) / 2
+            batch = replace(batch, components=parts + noise.unsqueeze(1))
+        if needs.feedback != "scores" or needs.components:
             batch = replace(batch, score=None)
         if needs.data == "steps":
             zero, one = torch.zeros_like(batch.mask), torch.ones_like(batch.mask)
             batch = replace(batch, step_reward=score.unsqueeze(1), next_value=zero, boundary=one)
         return self._with_policy(batch, acting, iteration), comparisons
+
+    def _read(
+        self, count: int, policy: Categorical, choosing: np.random.Generator
+    ) -> tuple[Batch, int]:
+        """Returns `count` distinct pairs of the data set, and the comparisons they hold."""
+        index = torch.from_numpy(choosing.permutation(self.config.pairs)[:count])
+        rows = (2 * index.unsqueeze(1) + torch.arange(2)).reshape(-1)
+        batch = self.data_set.select(rows)
+        assert batch.pairs is not None
+        return self._with_policy(batch, policy, -1), len(batch.pairs)
 
     def _groups(self, policy: Categorical, contexts: int, size: int, draws: Draws) -> Batch:
         """Returns groups of `size` arms drawn from `policy`, with noisy scores."""

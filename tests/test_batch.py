@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairbench.batch import Batch, flatten_signal, minibatches
+from pairbench.batch import Batch, flatten_signal, join, minibatches
 from pairbench.seeding import generator
 
 
@@ -51,6 +53,38 @@ def test_an_epoch_visits_every_group_whole_and_once(
         assert torch.equal(rejected - chosen, torch.full_like(chosen, size - 1))
 
 
+@given(st.integers(1, 9), st.integers(2, 4), st.integers(1, 12), st.integers(0, 2**31))
+def test_offline_pairs_go_where_their_group_goes(
+    groups: int, size: int, count: int, seed: int
+) -> None:
+    """Group i of the batch and pair i beside it, of another length, stay together; a tie too."""
+    beside = make(groups, 2, steps=5)
+    assert beside.pairs is not None
+    batch = replace(make(groups, size), offline=replace(beside, pairs=beside.pairs[1:])).check()
+    parts = [part for part, _ in minibatches(batch, {}, count, np.random.default_rng(seed))]
+    assert len(parts) == min(count, groups)
+    decided = 0
+    for part in (*parts, batch.narrow(0, size)):
+        assert part.offline is not None and part.offline.steps == 5
+        part.check()
+        mine = part.responses[::size, 0] // size
+        assert torch.equal(part.offline.responses[:, 0].view(-1, 2)[:, 0] // 2, mine)
+        assert part.offline.pairs is not None
+        decided += len(part.offline.pairs)
+        chosen = part.offline.responses[part.offline.pairs[:, 0], 0]
+        assert sorted((chosen // 2).tolist()) == sorted(set(mine.tolist()) - {0})
+    assert decided == groups - 1
+    twice = join([batch, batch]).check()
+    assert twice.offline is not None and twice.offline.n_groups == 2 * groups
+
+
+def test_offline_pairs_must_be_as_many_as_groups() -> None:
+    with pytest.raises(ValueError, match=r"for each of 3 groups, has 2"):
+        replace(make(3, 4), offline=make(2, 2)).check()
+    with pytest.raises(ValueError, match=r"Batch\.offline needs pairs"):
+        replace(make(2, 4), offline=make(2, 2, pairs=False)).check()
+
+
 def test_select_reorders_groups_and_drops_pairs_of_the_rest() -> None:
     picked = make(3, 2).select(torch.tensor([4, 5, 0, 1])).check()
     assert picked.responses[:, 0].tolist() == [4, 5, 0, 1]
@@ -79,6 +113,8 @@ def test_flattened_steps_leave_out_what_is_masked() -> None:
         ({"pairs": torch.tensor([[0, 2]])}, "must stay within one group"),
         ({"pairs": torch.tensor([0, 1])}, r"expected \(P, 2\)"),
         ({"score": torch.zeros(4, 1)}, r"need shape \(4,\)"),
+        ({"domain_share": torch.ones(4, 1)}, r"need shape \(4,\)"),
+        ({"components": torch.zeros(4)}, r"components has shape \(4,\), expected \(4, R\)"),
     ],
 )
 def test_a_wrong_shape_is_named(change: dict[str, torch.Tensor], message: str) -> None:
@@ -86,6 +122,19 @@ def test_a_wrong_shape_is_named(change: dict[str, torch.Tensor], message: str) -
     fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
     with pytest.raises(ValueError, match=message):
         Batch(**{**fields, **change}).check()
+
+
+def test_components_and_shares_go_with_their_rows_and_are_gone_after_preparation() -> None:
+    rows = torch.arange(8.0)
+    batch = replace(make(4, 2), components=torch.stack([rows, -rows], 1), domain_share=rows / 8)
+    some = batch.check().select(torch.tensor([6, 7, 0, 1])).check()
+    assert some.components is not None and some.domain_share is not None
+    assert some.components.tolist() == [[6, -6], [7, -7], [0, 0], [1, -1]]
+    assert some.domain_share.tolist() == [6 / 8, 7 / 8, 0, 1 / 8]
+    for part, _ in minibatches(batch, {}, 2, generator(5, "minibatch")):
+        assert part.components is None and part.domain_share is None
+    flat = batch.flatten_steps()
+    assert flat.components is None and flat.domain_share is None
 
 
 def test_the_order_comes_from_the_generator_alone() -> None:

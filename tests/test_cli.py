@@ -186,7 +186,16 @@ def test_leaderboard_and_compare(call, results: Path) -> None:  # type: ignore[n
     compared = json.loads(call("compare", "grpo", "reference", *where, "--format", "json").out)
     assert compared["n_seeds"] == 3
     assert compared["difference"]["estimate"] > 0
-    assert compared["conclusion"] == call("compare", "grpo", "reference", *where).out.strip()
+    said = call("compare", "grpo", "reference", *where).out.splitlines()
+    assert said[0] == compared["conclusion"] and "3 seeds find a true difference" in said[2]
+    three = ("compare", "grpo", "reference", "soft-pair-grpo", *where)
+    pairs = json.loads(call(*three, "--format", "json").out)
+    assert [(pair["a"], pair["b"]) for pair in pairs][1] == ("grpo", "soft-pair-grpo")
+    assert all(pair["p_holm"] >= pair["p_value"] for pair in pairs)
+    assert call(*three).out.count("Holm-corrected over 3 pairs") == 3
+    assert call("compare", "grpo", *where).err == "pairbench: name at least two rows to compare\n"
+    overall = call("leaderboard", "--overall", "--results", str(results))
+    assert overall.status == 2 and "there is no overall board yet" in overall.err
     unknown = call("compare", "grpo", "refrence", *where)
     assert unknown.status == 2
     assert "reference" in unknown.err

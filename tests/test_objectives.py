@@ -228,6 +228,18 @@ def test_a_tied_group_has_exactly_no_advantage(std: o.Std, dtype: torch.dtype) -
     assert bool(torch.isfinite(advantage).all())
 
 
+@given(SEEDS, st.sampled_from([torch.float32, torch.float64]))
+def test_two_members_have_advantages_of_exactly_one(seed: int, dtype: torch.dtype) -> None:
+    """What makes GRPO at G = 2 the same run as Soft-Pair-GRPO, bit for bit."""
+    score = draw(seed, 100).to(dtype)
+    sign = (score.view(-1, 2) - score.view(-1, 2).flip(1)).sign().reshape(-1)
+    assert torch.equal(o.normalise_groups(score, 2, "population", 0.0), sign)
+    plain = o.normalise_groups(score, 2, "none", 0.0)
+    torch.testing.assert_close(
+        plain.view(-1, 2), score.view(-1, 2) - score.view(-1, 2).mean(1)[:, None]
+    )
+
+
 def test_gae_equals_stable_baselines3s_rollout_buffer() -> None:
     """R [1, .5, -.2, .3], V [.4, .3, .2, .1], last value .25, gamma .98, lambda .92.
 

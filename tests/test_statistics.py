@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pairbench import statistics
 from pairbench.seeding import generator
+from pairbench.statistics import comparisons, intervals
 
 SCORES = st.lists(
     st.floats(-1e4, 1e4).map(lambda x: round(x, 3)), min_size=2, max_size=12
@@ -72,7 +73,7 @@ def test_sign_flips_by_hand() -> None:
 def test_sampled_sign_flips_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = generator(3, "test").normal(0.5, 1.0, 12)
     exact = statistics.sign_flip_p_value(differences)
-    monkeypatch.setattr(statistics, "EXACT_FLIPS", 4)
+    monkeypatch.setattr(comparisons, "EXACT_FLIPS", 4)
     sampled = statistics.sign_flip_p_value(differences)
     assert 0.01 < exact < 0.9
     assert sampled == pytest.approx(exact, abs=0.006)  # four standard errors at 100,000 draws
@@ -168,6 +169,145 @@ def test_sign_flips_match_enumeration(differences: list[float]) -> None:
     assert statistics.sign_flip_p_value(differences) == far / len(patterns)
 
 
+def test_medians_by_hand() -> None:
+    assert statistics.median([3.0, 1.0, 2.0]) == 2.0
+    assert statistics.median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    # Means over runs of three tasks: 2, 10 and 5.
+    assert statistics.median_over_tasks([[1.0, 10.0, 4.0], [3.0, 10.0, 6.0]]) == 5.0
+    with pytest.raises(ValueError, match="no scores"):
+        statistics.median([])
+
+
+def test_optimality_gap_by_hand() -> None:
+    assert statistics.optimality_gap([0.5, 1.5, 1.0]) == pytest.approx(0.5 / 3)
+    assert statistics.optimality_gap([[3.0, 1.0], [9.0, 9.0]], target=4.0).tolist() == [2.0, 0.0]
+    with pytest.raises(ValueError, match="no scores"):
+        statistics.optimality_gap([])
+
+
+def test_performance_profile_by_hand() -> None:
+    profile = statistics.performance_profile([0.0, 0.5, 1.0], [-1.0, 0.0, 0.4, 0.5, 1.0])
+    assert profile.tolist() == pytest.approx([1.0, 2 / 3, 2 / 3, 1 / 3, 0.0])  # above, not at
+    with pytest.raises(ValueError, match="no scores"):
+        statistics.performance_profile([], [0.0])
+
+
+def test_profile_bands_by_hand() -> None:
+    """Wilson's interval of 0 of 4: from 0 to z^2 / (4 + z^2) = 3.8415 / 7.8415."""
+    (none,) = statistics.profile_interval([[1.0, 2.0, 3.0, 4.0]], [4.0])
+    assert none.estimate == none.low == 0.0 and none.high == pytest.approx(0.48989, abs=1e-5)
+    # Two tasks weigh the same: 1/2 of (1 of 2) and 1/2 of (4 of 4), for 4 / (1/2 + 1/4) runs.
+    (both,) = statistics.profile_interval([[0.0, 2.0], [2.0] * 4], [1.0])
+    assert both.estimate == 0.75
+    alone = statistics.profile_interval([[1.0]], [0.5])
+    assert alone == [(1.0, None, None)]
+    with pytest.raises(ValueError, match="at least one task"):
+        statistics.profile_interval([], [0.0])
+
+
+def test_holm_by_hand() -> None:
+    # .005 x 4, .01 x 3, .03 x 2, and .04 x 1 is raised to the one before it.
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
+    assert statistics.holm([0.7, 0.6]).tolist() == [1.0, 1.0]
+    assert statistics.holm([]).size == 0
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        statistics.holm([1.2])
+
+
+def test_probability_of_improvement_keeps_a_width_where_all_runs_win() -> None:
+    """At an estimate of 1 and n = 2 the end solves (1 - p)^2 = z^2 V(p): worked by hand below."""
+    estimate, low, high = statistics.paired_probability_of_improvement([3.0, 4.0], [1.0, 2.0])
+    assert estimate == high == 1.0 and low is not None
+    more = (1 - low) / (2 - low) + low / (1 + low)
+    assert (1 - low) ** 2 == pytest.approx(1.959964**2 * low * (1 - low) * (1 + more) / 4, rel=1e-5)
+    assert statistics.paired_probability_of_improvement([3.0], [1.0]) == (1.0, None, None)
+
+
+def test_stratified_means_without_tails_by_hand() -> None:
+    one = [[0.0, 1.0, 2.0, 3.0], [5.0, 5.0, 5.0, 5.0]]
+    other = [[4.0, 5.0, 6.0, 7.0], [5.0, 5.0, 5.0, 5.0]]
+    first, second = statistics.stratified_iqm([one, other])
+    assert first.estimate == 3.5  # of 0..7 without the two lowest and highest
+    assert second == (5.0, 5.0, 5.0)
+    # Tasks weigh the same: the two scores of the first count twice each.
+    (uneven,) = statistics.stratified_iqm([[[0.0, 1.0]], [[2.0, 3.0, 4.0, 5.0]]])
+    assert uneven.estimate == statistics.iqm([0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    assert statistics.stratified_iqm([[[1.0]], [[2.0, 3.0]]])[0].low is None
+    with pytest.raises(ValueError, match="at least one seed"):
+        statistics.stratified_iqm([[[]]])
+    with pytest.raises(ValueError, match="for each method"):
+        statistics.stratified_iqm([[[1.0]], [[1.0], [2.0]]])
+
+
+def test_counted_resamples_are_the_bootstrap() -> None:
+    """The product form against the plain one: gather, pool, sort, average, on the same draws."""
+    noise = generator(7, "test").normal(size=(3, 5))
+    (quick,) = statistics.stratified_iqm([row[None] for row in noise], replicates=500)
+    plain = statistics.bootstrap(
+        list(noise), lambda s: statistics.iqm(np.concatenate(s, axis=-1)), replicates=500
+    )
+    assert quick == pytest.approx(plain, abs=1e-12)
+
+
+def test_sample_efficiency_is_pointwise() -> None:
+    curves = generator(8, "test").normal(size=(6, 3))
+    points = statistics.sample_efficiency([curves, curves + 1])
+    alone = [statistics.stratified_iqm([c[None], c[None] + 1])[0] for c in curves.T]
+    assert points == alone
+
+
+@FEW
+@given(SCORES, SCORES, st.randoms(use_true_random=False), st.sampled_from([0.5, 4.0]))
+def test_aggregates_of_tasks_keep_order_and_scale(
+    a: list[float], b: list[float], random: object, scale: float
+) -> None:
+    shuffled = list(a)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    first = statistics.stratified_iqm([[a], [b]], replicates=200)
+    assert first == statistics.stratified_iqm([[shuffled], [b]], replicates=200)
+    scaled = statistics.stratified_iqm(
+        [[[x * scale for x in a]], [[x * scale for x in b]]], replicates=200
+    )
+    size = 1e-9 * (1 + max(map(abs, a + b)))
+    for x, y in zip(first[0], scaled[0], strict=True):
+        assert x is not None and y == pytest.approx(x * scale, abs=size * scale)
+    low, middle, high = sorted(x for x in first[0] if x is not None)
+    assert (low, middle, high) == (first[0].low, first[0].estimate, first[0].high)
+    assert statistics.optimality_gap(a, 5.0) * scale == pytest.approx(
+        float(statistics.optimality_gap(np.multiply(a, scale), 5.0 * scale))
+    )
+    assert statistics.median(shuffled) == statistics.median(a)
+
+
+@FEW
+@given(SCORES)
+def test_the_area_under_a_profile_is_a_mean(scores: list[float]) -> None:
+    """Scores in whole numbers: the area from 0 to 8 is the sum of the shares above 0, 1, ... 7."""
+    whole = np.round(np.array(scores) / 1000)
+    profile = statistics.performance_profile(whole, np.arange(8.0))
+    assert (np.diff(profile) <= 0).all()
+    assert profile.sum() == pytest.approx(np.clip(whole, 0, 8).mean())
+    for share, band in zip(profile, statistics.profile_interval([whole], np.arange(8.0))):
+        assert band.low is not None and band.high is not None
+        assert 0 <= band.low <= share + 1e-12 and share - 1e-12 <= band.high <= 1
+
+
+@FEW
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.randoms(use_true_random=False))
+def test_corrected_p_values_keep_their_order(p_values: list[float], random: object) -> None:
+    corrected = statistics.holm(p_values)
+    assert (corrected >= p_values).all() and (corrected <= 1).all()
+    assert corrected.min() == pytest.approx(min(1.0, min(p_values) * len(p_values)))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(corrected[order]) >= 0).all()
+    shuffled = list(range(len(p_values)))
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = statistics.holm([p_values[k] for k in shuffled])
+    assert again.tolist() == [corrected[k] for k in shuffled]
+
+
 def test_pairing_removes_what_seeds_share() -> None:
     stream = generator(5, "test")
     shared = stream.normal(0, 100, 10)
@@ -183,13 +323,13 @@ def test_coverage(seeds: int, plain_at_most: float) -> None:
     stream = generator(seeds, "test:coverage")
     draws = stream.gamma(2.0, size=(1200, seeds))
     truth = float(statistics.iqm(generator(0, "test:population").gamma(2.0, size=400_000)))
-    intervals = [
+    found = [
         statistics.bootstrap([row], lambda s: statistics.iqm(s[0]), replicates=1500)
         for row in draws
     ]
-    stretch = statistics._stretch((seeds,), 0.95)
+    stretch = intervals._stretch((seeds,), 0.95)
     hits = plain = 0
-    for estimate, low, high in intervals:
+    for estimate, low, high in found:
         assert low is not None and high is not None
         hits += low <= truth <= high
         down, up = (estimate - low) / stretch, (high - estimate) / stretch

@@ -7,6 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pairbench.algorithm import Needs
+from pairbench.batch import Batch
 from pairbench.control.value import ValueEstimate
 from pairbench.teacher import (
     FIRST,
@@ -65,6 +67,20 @@ def test_ties_are_labels_without_a_pair_and_skips_are_neither() -> None:
     answers = Teacher(TeacherConfig(skip=0.5)).ask(scores, "all-pairs", random())
     assert (answers.asked, answers.answered) == (6, 3)
     assert answers.pairs.tolist() == [[2, 0], [2, 1]]
+
+
+def test_components_are_shown_in_place_of_scores_and_each_is_a_label() -> None:
+    parts = np.arange(12.0).reshape(2, 3, 2)
+    rows = torch.zeros(6, 1)
+    batch = Batch(rows, rows, rows, rows, torch.arange(2).repeat_interleave(3))
+    needs = Needs("groups", "scores", components=True)
+    for temperature in (0.0, 1.0):
+        teacher = Teacher(TeacherConfig(temperature=temperature))
+        told, comparisons, scores = teacher.label(batch, parts.sum(-1), needs, random(), parts)
+        assert (comparisons, scores) == (0, 12)
+        assert told.score is None and told.components is not None
+        noise = told.components.numpy() - parts.reshape(6, 2)
+        assert len(np.unique(noise)) == (1 if temperature == 0 else 12)
 
 
 def test_one_draw_per_segment_makes_a_group_consistent() -> None:

@@ -18,7 +18,7 @@ from pairbench.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.tasks.preference_bandit import PreferenceBandit
 from pairbench.trainer import SERIES, Progress, Run, train
 
-LEARNERS = ("ppo", "grpo", "soft-pair-grpo", "hard-pair-grpo", "dpo", "orpo")
+LEARNERS = ("ppo", "grpo", "soft-pair-grpo", "hard-pair-grpo", "dpo", "orpo", "gdpo", "pods")
 
 
 def cell(algorithm: str = "grpo", seed: int = 0, **protocol: Any) -> RunSpec:

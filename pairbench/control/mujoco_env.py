@@ -126,6 +126,11 @@ class Walker:
             ok &= (np.abs(physics[..., 2:]) < self.state_bound).all(-1)
         return ok
 
+    def effort(self, actions: Single) -> Single:
+        """Returns (...) what a step's reward loses to its actions (..., A), float32."""
+        effort: Single = self.control_cost * np.sum(np.square(actions), axis=-1)
+        return effort
+
     def reward(self, before: Float, after: Float, actions: Single, dt: float) -> Float:
         """Returns (...) rewards of steps from physics `before` to `after` (..., nq + nv).
 
@@ -135,7 +140,7 @@ class Walker:
             actions: (..., A) float32, squared in float32 as Gymnasium does.
             dt: seconds of an environment step.
         """
-        cost = self.control_cost * np.sum(np.square(actions), axis=-1)
+        cost = self.effort(actions)
         reward: Float = (after[..., 0] - before[..., 0]) / dt + self.healthy_reward - cost
         return reward
 

@@ -83,7 +83,9 @@ class ControlTask(Task):
     limit remain. Under "pairs" only the two members the teacher told apart stay as rows. The ages
     of the chains are staggered at the start, so that they do not start anew together.
 
-    The learner sees no reward but under "steps": a segment's score, or comparisons of segments.
+    The learner sees no reward but under "steps": a segment's score, or comparisons of segments. A
+    score of several components is two: the segment's progress (closed by the teacher's value where
+    the score is) and what its actions cost, negative; they sum to the score.
     """
 
     version = "1"
@@ -294,10 +296,19 @@ class ControlTask(Task):
             final = np.where(died, 0.0, self._value(walker.observe(out.physics[-1])))
             returns = self._value.returns(reward, final, mask)
             score = returns[0]
+        components = None
+        if self._needs.components:
+            effort = walker.effort(out.clipped).astype(np.float64) * mask
+            spent = (
+                effort.sum(0)
+                if self._value is None
+                else self._value.returns(effort, np.zeros(sims.count), mask)[0]
+            )
+            components = np.stack([score + spent, -spent], -1).reshape(count, size, 2)
 
         batch = self._batch(policy, out, iteration, mask=rows_first(mask.astype(np.float32)))
         batch, answers, scored = self._teacher.label(
-            batch, score.reshape(count, size), self._needs, sources.oracle
+            batch, score.reshape(count, size), self._needs, sources.oracle, components
         )
 
         member = sources.contexts.integers(size, size=count) + self._first
@@ -348,6 +359,7 @@ class ControlTask(Task):
             ref_dist=ref.view(*shape, -1),
             group=torch.arange(count // self._size).repeat_interleave(self._size),
             sampler=iteration,
+            offline=None,
             **fields,
         )
 

@@ -39,6 +39,13 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 }
 """The objectives of each data set that has judges."""
 
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "hh-rlhf-helpful": ("helpful", "harmless"),
+    "hh-rlhf-harmless": ("helpful", "harmless"),
+    "hh-rlhf": ("helpful", "harmless"),
+}
+"""The objectives that the completions of a data set's prompts may all be scored for, apart."""
+
 
 class Oracle(Protocol):
     """Scores completions.
@@ -178,6 +185,19 @@ def judged(dataset: str) -> bool:
         return True
     wanted = {f"{objective}-{role}" for objective in DATASETS.get(dataset, ()) for role in ROLES}
     return bool(wanted) and wanted <= set(judge_names())
+
+
+def component_judges(dataset: str, role: Role) -> tuple[Judge, ...]:
+    """Returns a judge per objective of `COMPONENTS`, or none where there are not several.
+
+    Each scores every completion, those of prompts that its objective's data do not have included.
+
+    Raises:
+        PairBenchError: a judge's files are damaged.
+    """
+    names = [f"{objective}-{role}" for objective in COMPONENTS.get(dataset, ())]
+    known = judge_names()
+    return tuple(map(load_judge, names)) if all(name in known for name in names) else ()
 
 
 def oracle(dataset: str, role: Role) -> Oracle | None:

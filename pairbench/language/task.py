@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.causal import LanguagePolicy, Lora
 from pairbench.language.data import Pair, Preferences, Turn, load, render
-from pairbench.language.judge import STANDARD_ERRORS
+from pairbench.language.judge import STANDARD_ERRORS, Judge
 from pairbench.language.metrics import completion_measures
 from pairbench.language.models import (
     LanguageModel,
@@ -30,7 +31,16 @@ from pairbench.language.models import (
     encode_prompts,
     load_model,
 )
-from pairbench.language.oracle import OBJECTIVES, Oracle, RewardModel, Role, judged, oracle
+from pairbench.language.oracle import (
+    COMPONENTS,
+    OBJECTIVES,
+    Oracle,
+    RewardModel,
+    Role,
+    component_judges,
+    judged,
+    oracle,
+)
 from pairbench.policy import Policy
 from pairbench.record import Evaluation, digest
 from pairbench.seeding import Streams
@@ -135,8 +145,11 @@ class LanguageTask(Task):
     Prompts of the split "policy" are trained on, those of "evaluation" are held out; the judges
     were fitted on the other two. The proxy judge scores completions in training, and the teacher's
     comparisons follow that score; the gold judge is seen by the evaluation alone (Gao et al. 2023,
-    arXiv 2210.10760). Offline methods read the data set's own pairs of the training prompts. Where
-    no judge of the data has shown that it may rank, the held-out pairs' preference accuracy does.
+    arXiv 2210.10760). Where scores are asked for in components, HH-RLHF's helpful and harmless
+    proxy judges both score each completion. A prompt's domain is its pair's source. Offline methods
+    read the data set's own pairs of the training prompts; methods that want both are given, with
+    each group, the data set's pair of its prompt. Where no judge of the data has shown that it may
+    rank, the held-out pairs' preference accuracy does.
     """
 
     version = "1"
@@ -165,6 +178,7 @@ class LanguageTask(Task):
         """A language task's settings."""
 
     config: LanguageConfig
+    _parts: tuple[Judge, ...] = ()
 
     def skip(self, algorithm: Algorithm) -> str | None:
         needs = algorithm.needs
@@ -172,11 +186,14 @@ class LanguageTask(Task):
             return f"{self.name} has no random policy: uniform tokens are not language"
         if needs.enumerable:
             return f"{algorithm.name} enumerates all responses, and completions are too many"
-        online = needs.data != "nothing" and not needs.offline
+        online = needs.data != "nothing" and not (needs.data == "pairs" and needs.offline)
         if online and self.config.proxy is None and not judged(self.dataset):
             return f"{algorithm.name} needs completions scored, and {self.name} has no judge"
-        if needs.data == "groups+pairs":
-            return f"{self.name} gives groups or pairs, not both in one batch"
+        if needs.components and (self.config.proxy is not None or self.dataset not in COMPONENTS):
+            return (
+                f"{algorithm.name} needs several scores of each completion, and {self.name} has "
+                "one judge"
+            )
         return None
 
     @property
@@ -226,9 +243,13 @@ class LanguageTask(Task):
         """
         config, needs, asked = self.config, algorithm.needs, algorithm.config
         self._needs, self._streams = needs, streams
+        # pairs of the data set beside groups are no question to the teacher
+        beside = needs.offline and needs.data == "groups+pairs"
+        self._asked = replace(needs, data="groups", offline=False) if beside else needs
         self._contexts, self._size = asked.contexts, asked.group_size
         self._teacher = Teacher(config)
-        comparing = needs.feedback == "comparisons" and not needs.offline
+        told = self._asked
+        comparing = (told.feedback == "comparisons" or "pairs" in told.data) and not told.offline
         if comparing and (self._size < 2 or needs.queries == "none"):
             raise PairBenchError(
                 f"{algorithm.name} compares completions but asks for {self._size} a prompt and "
@@ -239,8 +260,17 @@ class LanguageTask(Task):
                 f"{self.name} gives one pair a group under best-worst queries only; "
                 f"{algorithm.name} must ask for those in place of {needs.queries}"
             )
+        self._parts = component_judges(self.dataset, "proxy") if needs.components else ()
+        if needs.components and not self._parts:
+            raise PairBenchError(
+                f"{algorithm.name} needs several scores of each completion, and not all "
+                f"judges of {' and '.join(COMPONENTS[self.dataset])} are there: install PairBench "
+                "again"
+            )
         model, split = self.language_model, self.data.split()
         self._training = self._encode(split["policy"])
+        sources = [pair.source for pair in self._training.pairs]
+        self._shares = {source: count / len(sources) for source, count in Counter(sources).items()}
         if needs.data != "nothing" and len(self._training.pairs) < self._contexts:
             raise PairBenchError(
                 f"{self.name} has {len(self._training.pairs)} training prompts, fewer than the "
@@ -284,7 +314,7 @@ class LanguageTask(Task):
             streams["oracle"],
             iteration,
         )
-        self.cost.steps += int(batch.mask.sum()) if self._needs.offline else self._sampled
+        self.cost.steps += self._tokens
         self.cost.comparisons += comparisons
         self.cost.scores += scores
         return batch
@@ -306,36 +336,47 @@ class LanguageTask(Task):
     ) -> tuple[Batch, int, int]:
         """Returns a batch of `contexts` groups, and the comparisons and scores it took."""
         rows = choosing.choice(len(self._training.pairs), contexts, replace=False)
-        prompts, needs = self._training.take(rows), self._needs
-        if needs.offline:
-            batch = self._offline(prompts)
-            batch = replace(
-                batch, old_logp=policy.logp(batch.contexts, batch.responses, batch.mask)
-            )
-            return self._with_reference(policy, batch), contexts, 0
+        prompts, needs, offline, paid = self._training.take(rows), self._asked, None, 0
+        self._tokens = 0
+        if self._needs.offline:
+            pairs, paid = self._offline(prompts), contexts
+            self._tokens += int(pairs.mask.sum())
+            logp = policy.logp(pairs.contexts, pairs.responses, pairs.mask)
+            offline = self._with_reference(policy, replace(pairs, old_logp=logp))
+            if needs.offline:
+                return offline, paid, 0
         size = self._size
         responses, mask, logp = policy.sample(
             prompts.ids, size, self.config.completion_tokens, self.config.sampling_temperature,
             sampling,
         )  # fmt: skip
-        self._sampled = int(mask.sum())
+        self._tokens += int(mask.sum())
         assert self.proxy is not None  # skip() sees to it
-        score = self._judge(self.proxy, prompts, responses, size)
+        components = None
+        if self._parts:
+            parts = [self._judge(part, prompts, responses, size) for part in self._parts]
+            components = np.stack(parts, -1).reshape(contexts, size, len(parts))
+            score = components.sum(-1)
+        else:
+            score = self._judge(self.proxy, prompts, responses, size)
+        shares = [self._shares[pair.source] for pair in prompts.pairs]
         batch = Batch(
             contexts=prompts.ids.repeat_interleave(size, 0),
             responses=responses,
             mask=mask,
             old_logp=logp,
             group=torch.arange(contexts).repeat_interleave(size),
+            domain_share=torch.tensor(shares).repeat_interleave(size),
             sampler=iteration,
+            offline=offline,
         )
         if needs.data == "steps":
             batch, scores = self._steps(policy, batch, score), len(score)
             return self._with_reference(policy, batch), 0, scores
         batch, comparisons, scores = self._teacher.label(
-            batch, score.reshape(contexts, size), needs, oracle
+            batch, score.reshape(contexts, size), needs, oracle, components
         )
-        return self._with_reference(policy, batch), comparisons, scores
+        return self._with_reference(policy, batch), comparisons + paid, scores
 
     def _offline(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
@@ -386,7 +427,7 @@ class LanguageTask(Task):
         return replace(batch, ref_logp=logp)
 
     def _judge(
-        self, judge: Oracle, prompts: Prompts, responses: Tensor, size: int
+        self, judge: Oracle | Judge, prompts: Prompts, responses: Tensor, size: int
     ) -> NDArray[np.float64]:
         """Returns (N * size,) scores of the completions' text.
 
@@ -395,7 +436,10 @@ class LanguageTask(Task):
         """
         turns = [pair.prompt for pair in prompts.pairs for _ in range(size)]
         sources = [pair.source for pair in prompts.pairs for _ in range(size)]
-        scores = judge.score(turns, self._texts(responses), sources)
+        texts = self._texts(responses)
+        if isinstance(judge, Judge):
+            return judge.score(turns, texts)
+        scores = judge.score(turns, texts, sources)
         if not np.isfinite(scores).all():
             raise DivergedError(0, f"the score of the judge {judge.name}")
         return scores
@@ -509,7 +553,8 @@ class LanguageTask(Task):
                 for judge in (self.proxy, self.gold)
                 if judge is not None
                 for name, card in judge.cards.items()
-            },
+            }
+            | {part.card.name: part.card.short() for part in self._parts},
         }
 
 

@@ -5,11 +5,25 @@ from pathlib import Path
 from types import ModuleType
 
 from pairbench.leaderboard.board import Board, Row, build
-from pairbench.leaderboard.compare import Comparison, compare
+from pairbench.leaderboard.compare import Comparison, compare, compare_all
 from pairbench.leaderboard.formats import FORMATS, render, write_site
+from pairbench.leaderboard.overall import Overall, overall, render_overall
 from pairbench.store import load_records
 
-__all__ = ["FORMATS", "Board", "Comparison", "Row", "build", "compare", "render", "write_site"]
+__all__ = [
+    "FORMATS",
+    "Board",
+    "Comparison",
+    "Overall",
+    "Row",
+    "build",
+    "compare",
+    "compare_all",
+    "overall",
+    "render",
+    "render_overall",
+    "write_site",
+]
 
 
 class _Verb(ModuleType):

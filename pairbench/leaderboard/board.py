@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import permutations
 from typing import Any, Literal
 
 import numpy as np
@@ -70,6 +71,23 @@ class RowStability(BaseModel):
     kl_std: float | None = None
     kl_max: float | None = None
     drawdown: float | None = None
+
+
+class RowReliability(BaseModel):
+    """How steadily a row's runs learn and how badly they go, in score units (Chan et al. 2020).
+
+    Attributes:
+        dispersion_time: interquartile range of a run's changes between evaluations, interquartile
+            mean over seeds.
+        risk_time: a run's worst change between evaluations, likewise.
+        dispersion_runs: interquartile range over seeds, mean over the evaluations.
+        risk_runs: mean final reward of the worst 5% of the runs: of up to 20 the worst one's.
+    """
+
+    dispersion_time: float | None = None
+    risk_time: float | None = None
+    dispersion_runs: float | None = None
+    risk_runs: float | None = None
 
 
 class RowCost(BaseModel):
@@ -140,8 +158,10 @@ class Row(BaseModel):
     other_rewards: dict[str, Reward] = {}
     win_rate: Rate | None = None
     head_to_head: Rate | None = None
+    median: float | None = None
     seed_sd: float | None = None
     stability: RowStability | None = None
+    reliability: RowReliability | None = None
     measures: dict[str, Reward] = {}
     cost: RowCost | None = None
     curve: list[CurveBand] = []
@@ -150,6 +170,27 @@ class Row(BaseModel):
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
+
+
+class Strength(BaseModel):
+    """A row's Bradley-Terry strength on a board: log-odds, the mean of the rows being zero."""
+
+    row: str
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+
+
+class HeadToHead(BaseModel):
+    """Share of held-out contexts on which each row beats each other, ties one half.
+
+    `shares[i][j]` is row i's against row j, averaged over the `seeds[i][j]` seeds that both have;
+    None where there is none.
+    """
+
+    rows: list[str]
+    shares: list[list[float | None]]
+    seeds: list[list[int]]
 
 
 class OtherBoard(BaseModel):
@@ -164,6 +205,7 @@ class OtherBoard(BaseModel):
 class Board(BaseModel):
     """Rows that may be ranked together, best first, then those without a rank.
 
+    `strengths` and `head_to_head` are of trained rows without a failed seed, in the order of rows.
     `caveats` are what a reader must know before the numbers; `judges` the cards of whatever scored
     the responses, by name.
     """
@@ -183,6 +225,8 @@ class Board(BaseModel):
     n_contexts: int | None
     baseline: str | None
     rows: list[Row]
+    strengths: list[Strength] = []
+    head_to_head: HeadToHead | None = None
     provenance: dict[str, dict[str, int]]
     other_boards: list[OtherBoard] = []
 
@@ -352,6 +396,7 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
     first = records[0]
     evaluations = [record.evaluation for record in records if record.evaluation is not None]
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
+    met = {row.row: scores[row.row] for row in built if row.status == "finished" and not row.floor}
     lengths = {len(e.primary) for e in evaluations}
     return Board(
         task=first.task,
@@ -369,6 +414,8 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
         baseline=anchor,
         rows=built,
+        strengths=_strengths(met),
+        head_to_head=_matrix(met),
         provenance=_provenance(records),
     )
 
@@ -418,6 +465,7 @@ def _row(
     if reference:
         row.win_rate = _rate([win_rates(mine, reference)])
     row.head_to_head = _rate([win_rates(mine, other) for other in opponents])
+    row.median = _round(float(statistics.median(rewards)))
     row.seed_sd = _deviation(rewards)
     row.stability = RowStability(
         gradient_noise=_over(done, lambda r: r.stability.gradient_noise, statistics.iqm),
@@ -425,6 +473,7 @@ def _row(
         kl_max=_over(done, lambda r: r.stability.kl_max, np.max),
         drawdown=_over(done, lambda r: r.stability.drawdown, np.max),
     )
+    row.reliability = _reliability(done, rewards)
     row.cost = _cost(done)
     row.curve = _curve(done)
     row.at_kl = _at_kl(done, untrained or [])
@@ -432,6 +481,56 @@ def _row(
         gain = _no_gain(mine, reference) if reference and untrained else None
         row.reason = "; ".join(filter(None, (gain, _repeats(row)))) or None
     return row
+
+
+def _reliability(done: list[RunRecord], rewards: Sequence[float]) -> RowReliability:
+    curves = [[point.reward for point in record.curve] for record in done]
+    found = RowReliability(risk_runs=_round(statistics.risk_across_runs(rewards)))
+    points = min(map(len, curves))
+    if points > 2:
+        jitter = [statistics.dispersion_across_time(curve) for curve in curves]
+        falls = [statistics.short_term_risk(curve) for curve in curves]
+        found.dispersion_time = _round(float(statistics.iqm(jitter)))
+        found.risk_time = _round(float(statistics.iqm(falls)))
+    if points and len(curves) > 1:
+        spread = statistics.dispersion_across_runs([curve[:points] for curve in curves])
+        found.dispersion_runs = _round(float(spread.mean()))
+    return found
+
+
+def _strengths(scores: Mapping[str, Scores]) -> list[Strength]:
+    """Strengths from the contexts won at each seed; a seed counts for the pairs that both have."""
+    names = list(scores)
+    if len(names) < 2:
+        return []
+    seeds = sorted({seed for own in scores.values() for seed in own})
+    wins = np.zeros((len(seeds), len(names), len(names)))
+    for i, j in permutations(range(len(names)), 2):
+        ours, theirs = scores[names[i]], scores[names[j]]
+        for seed, share in win_rates(ours, theirs).items():
+            wins[seeds.index(seed), i, j] = share * len(ours[seed])
+    if not wins.any():
+        return []
+    found = statistics.bradley_terry_intervals(wins)
+    return [
+        Strength(row=name, **rate(estimate).model_dump())
+        for name, estimate in zip(names, found, strict=True)
+    ]
+
+
+def _matrix(scores: Mapping[str, Scores]) -> HeadToHead | None:
+    names = list(scores)
+    if len(names) < 2:
+        return None
+    found = [[win_rates(scores[a], scores[b]) if a != b else {} for b in names] for a in names]
+    return HeadToHead(
+        rows=names,
+        shares=[
+            [_round(sum(rates.values()) / len(rates)) if rates else None for rates in line]
+            for line in found
+        ],
+        seeds=[[len(rates) for rates in line] for line in found],
+    )
 
 
 def _repeats(row: Row) -> str | None:
@@ -501,7 +600,7 @@ def _rank(rows: list[Row]) -> None:
     a group of its own, whose rank is its place. A row is thus never ranked above one with a better
     estimate, however few its seeds. No rank without an interval (one seed), nor with failures.
     """
-    place, lead, floor = 0, 0, 0.0
+    having = []
     for row in rows:
         if row.status != "finished" or row.reward is None:
             continue
@@ -510,10 +609,27 @@ def _rank(rows: list[Row]) -> None:
                 one = "no rank: one seed gives no interval"
                 row.reason = f"{one}; {row.reason}" if row.reason else one
             continue
+        having.append(row)
+    for row, rank in zip(having, shared_ranks([row.reward for row in having]), strict=True):
+        row.rank = rank
+
+
+def shared_ranks(rewards: Sequence[Reward | None]) -> list[int | None]:
+    """Returns the ranks of rewards with intervals, best estimate first; None where there is none.
+
+    A reward joins the group before it if its interval reaches the one that leads it.
+    """
+    ranks: list[int | None] = []
+    place, lead, floor = 0, 0, 0.0
+    for reward in rewards:
+        if reward is None or reward.low is None or reward.high is None:
+            ranks.append(None)
+            continue
         place += 1
-        if lead == 0 or row.reward.high < floor:
-            lead, floor = place, row.reward.low
-        row.rank = lead
+        if lead == 0 or reward.high < floor:
+            lead, floor = place, reward.low
+        ranks.append(lead)
+    return ranks
 
 
 def _order(row: Row) -> tuple[Any, ...]:

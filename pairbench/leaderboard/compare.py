@@ -1,11 +1,12 @@
-"""Two rows of one board over the seeds they share, and one sentence on what that shows."""
+"""Rows of one board over the seeds they share, and one sentence per pair on what that shows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
@@ -23,6 +24,31 @@ from pairbench.leaderboard.board import (
 )
 from pairbench.record import Protocol, RunRecord
 
+UNITS = {
+    "steps": "steps",
+    "labels": "labels",
+    "gradient_steps": "updates",
+    "seconds": "second",
+}
+"""What a gain is divided by: fields of a record's cost, in words."""
+
+
+class PerCost(BaseModel):
+    """What two rows spent of one thing, and gained for it, averaged over their shared seeds.
+
+    Attributes:
+        a, b: what a run of each row spent.
+        gain_a, gain_b: score above the untrained policy's, per unit spent; None where nothing was
+            spent, or the board has no untrained row.
+        difference: gain_a less gain_b, paired by seed.
+    """
+
+    a: float
+    b: float
+    gain_a: float | None = None
+    gain_b: float | None = None
+    difference: Rate | None = None
+
 
 class Comparison(BaseModel):
     """Row `a` against row `b` over `n_seeds` shared seeds; positive differences favour `a`.
@@ -33,6 +59,13 @@ class Comparison(BaseModel):
         probability_of_improvement: P(a run of a beats a run of b), ties one half.
         win_rate: a's win rate against b, on the same seeds and held-out contexts.
         p_value: exact two-sided sign-flip permutation test of `difference`.
+        p_holm: the same corrected for all pairs of one call (Holm 1979), where there were several.
+        minimum_detectable_difference: the least true difference that these seeds would find with
+            80% power (paired t-test, two-sided 5%); None with one seed.
+        seeds_to_separate: shared seeds that would find a true difference as large as the observed
+            one with that power, at least six; None where that takes over 10,000, or with one seed.
+            It takes both the difference and its deviation from few seeds: a rough guide.
+        per_cost: gain per unit of each cost, by its name.
         conclusion: one sentence that claims no more than the interval of `difference`.
     """
 
@@ -50,7 +83,52 @@ class Comparison(BaseModel):
     probability_of_improvement: Rate
     win_rate: Rate
     p_value: float
+    p_holm: float | None = Field(default=None, exclude_if=lambda p: p is None)
+    minimum_detectable_difference: float | None = None
+    seeds_to_separate: int | None = None
+    per_cost: dict[str, PerCost] = {}
     conclusion: str
+
+
+def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) -> list[Comparison]:
+    """Compares every pair of `rows`, with p-values corrected for there being so many (Holm 1979).
+
+    All on one board: the largest on which every pair shares a finished seed.
+
+    Args:
+        records: any records, in any order.
+        rows: two or more, each as `compare` takes it.
+        task: the task's name.
+
+    Raises:
+        PairBenchError: as `compare`, or if there are fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise PairBenchError("name at least two rows to compare")
+    kept = distinct(records)
+    known = {record.identity: record for record in kept}
+    boards = build(kept, task)
+    pairs = list(combinations(rows, 2))
+    for board in boards:
+        try:
+            found = [_first([board], known, a, b) for a, b in pairs]
+        except PairBenchError:
+            continue
+        break
+    else:
+        for a, b in pairs:
+            _first(boards, known, a, b)  # says what is wrong with a pair, if it is one pair
+        raise PairBenchError(
+            f"no board of {task} has a shared seed of every pair of {', '.join(rows)}: run them "
+            "all with the same seeds and budget"
+        )
+    if len(found) == 1:
+        return found
+    corrected = statistics.holm([pair.p_value for pair in found])
+    for pair, p_value in zip(found, corrected.tolist(), strict=True):
+        pair.p_holm = float(f"{p_value:.6g}")
+        pair.conclusion = _with_corrected(pair, len(found))
+    return found
 
 
 def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparison:
@@ -67,8 +145,12 @@ def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparis
             finished seed on any board.
     """
     kept = distinct(records)
-    boards = build(kept, task)
-    found = {record.identity: record for record in kept}
+    return _first(build(kept, task), {record.identity: record for record in kept}, a, b)
+
+
+def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str) -> Comparison:
+    """Compares on the first of one task's boards on which both rows have a seed."""
+    task = boards[0].task
     known: set[str] = set()
     together = False
     for board in boards:
@@ -86,7 +168,15 @@ def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparis
         seeds = sorted(ours.keys() & theirs.keys())
         if seeds:
             left_out = {*rows[x].failed_seeds, *rows[y].failed_seeds}
-            return _comparison(board, x, y, ours, theirs, seeds, bool(left_out))
+            runs = [
+                {found[run].seed: found[run] for run in rows[name].runs.values()} for name in (x, y)
+            ]
+            result = _comparison(board, x, y, ours, theirs, seeds, bool(left_out))
+            floor = _floor(board)
+            for cost in UNITS:
+                spent = [[getattr(own[seed].cost, cost) for seed in seeds] for own in runs]
+                result.per_cost[cost] = _per_cost(ours, theirs, seeds, spent, floor)
+            return result
     for name in (a, b):
         if name not in known:
             raise PairBenchError(
@@ -107,6 +197,11 @@ def _comparison(
     wins = list(win_rates(ours, theirs).values())
     difference = rate(statistics.paired_difference(x, y))
     p_value = float(f"{statistics.sign_flip_p_value(x - y):.6g}")
+    several = len(seeds) > 1
+    detectable = statistics.minimum_detectable_difference(x, y) if several else None
+    needed = None
+    if several:
+        needed = statistics.seeds_needed(float(np.mean(x - y)), float(np.std(x - y, ddof=1)))
     conclusion = conclude(a, b, len(seeds), difference, p_value, board.title)
     if left_out:
         conclusion = f"{conclusion.removesuffix('.')}; seeds that failed are left out."
@@ -125,8 +220,54 @@ def _comparison(
         probability_of_improvement=rate(statistics.paired_probability_of_improvement(x, y)),
         win_rate=rate(statistics.mean_interval(wins, limits=(0.0, 1.0))),
         p_value=p_value,
+        minimum_detectable_difference=_short(detectable),
+        seeds_to_separate=needed,
         conclusion=conclusion,
     )
+
+
+def _per_cost(
+    ours: Scores,
+    theirs: Scores,
+    seeds: Sequence[int],
+    spent: Sequence[Sequence[float]],
+    floor: float | None,
+) -> PerCost:
+    a, b = (np.array(amounts, dtype=np.float64) for amounts in spent)
+    found = PerCost(a=_short(float(a.mean())) or 0.0, b=_short(float(b.mean())) or 0.0)
+    if floor is None:
+        return found
+    gains = [
+        (np.array([np.mean(own[seed]) for seed in seeds]) - floor) / amounts
+        if amounts.all()
+        else None
+        for own, amounts in ((ours, a), (theirs, b))
+    ]
+    found.gain_a, found.gain_b = (None if g is None else _short(float(g.mean())) for g in gains)
+    if gains[0] is not None and gains[1] is not None:
+        found.difference = rate(statistics.paired_difference(gains[0], gains[1]))
+    return found
+
+
+def _floor(board: Board) -> float | None:
+    """The level of the untrained policy: the baseline's, if that is a floor row."""
+    for row in board.rows:
+        if row.row == board.baseline and row.floor and row.reward is not None:
+            return row.reward.iqm
+    return None
+
+
+def _with_corrected(pair: Comparison, pairs: int) -> str:
+    """Returns a pair's conclusion with its corrected p-value, claiming no more than that allows."""
+    assert pair.p_holm is not None
+    told = f"{pair.conclusion.removesuffix('.')}; Holm-corrected over {pairs} pairs p = "
+    told += f"{pair.p_holm:.2g}"
+    apart = pair.difference.low is not None and not (
+        pair.difference.low <= 0 <= (pair.difference.high or 0.0)
+    )
+    if apart and pair.p_holm > 0.05:
+        told += ", which does not confirm it"
+    return f"{told}."
 
 
 def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where: str) -> str:
@@ -153,6 +294,39 @@ def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where
     return f"{claim}."
 
 
+def further(pair: Comparison) -> list[str]:
+    """Returns what else a reader of a comparison may ask, a line each."""
+    chance = pair.probability_of_improvement
+    lines = [
+        f"a run of {pair.a} beats one of {pair.b}: {_share(chance)}; on a held-out context at the "
+        f"same seed: {_share(pair.win_rate)}"
+    ]
+    if pair.minimum_detectable_difference is not None:
+        needed = pair.seeds_to_separate
+        lines.append(
+            f"{pair.n_seeds} seeds find a true difference of "
+            f"{_number(pair.minimum_detectable_difference)} with 80% power; one as large as the "
+            f"observed needs {'over 10,000' if needed is None else f'about {needed}'}"
+        )
+    for name, cost in pair.per_cost.items():
+        if cost.gain_a is not None and cost.gain_b is not None:
+            lines.append(
+                f"gain over the untrained policy per {'1000 ' if name != 'seconds' else ''}"
+                f"{UNITS[name]}: "
+                + ", ".join(
+                    f"{row} {_number(gain * (1 if name == 'seconds' else 1000))}"
+                    for row, gain in ((pair.a, cost.gain_a), (pair.b, cost.gain_b))
+                )
+            )
+    return lines
+
+
+def _share(value: Rate) -> str:
+    if value.low is None or value.high is None:
+        return f"{value.estimate:.0%}"
+    return f"{value.estimate:.0%} [{value.low:.0%}, {value.high:.0%}]"
+
+
 def _find(name: str, rows: list[Row]) -> str | None:
     """The row called `name`, or the only one whose configuration's digest begins with it."""
     exact = [row.row for row in rows if row.row == name]
@@ -163,3 +337,7 @@ def _find(name: str, rows: list[Row]) -> str | None:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}") + 0.0

@@ -23,14 +23,17 @@ from pairbench.leaderboard.board import (
     Rate,
     Reward,
     Row,
+    Strength,
     build,
     near,
 )
 from pairbench.record import RunRecord
 from pairbench.reproduce import Reproduction
 
-Value = Reward | Rate | float | int | str | None
+Interval = Reward | Rate | Strength
+Value = Interval | float | int | str | None
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
+OVERALL = "overall"
 SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
 
 
@@ -67,6 +70,10 @@ def _stability(name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.stability is None else getattr(row.stability, name)
 
 
+def _reliability(name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row.reliability is None else getattr(row.reliability, name)
+
+
 def _cost(name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.cost is None else getattr(row.cost, name)
 
@@ -92,6 +99,7 @@ def columns(board: Board) -> list[Column]:
     by_policy = board.scores_of == "policy"
     contexts = f"{board.n_contexts} held-out contexts" if board.n_contexts else "held-out contexts"
     baseline = board.baseline or "reference"
+    strengths = {strength.row: strength for strength in board.strengths}
     every = [
         Column(
             "rank",
@@ -138,6 +146,16 @@ def columns(board: Board) -> list[Column]:
             "is 50%.",
             lambda r: r.head_to_head, True, 1,
         ),
+        Column(
+            "strength",
+            "strength",
+            "Bradley-Terry strength from the held-out contexts won against each other trained row "
+            "at the same seeds, ties one half, one drawn context added to each pair: the log-odds "
+            "of winning one against a row of strength 0, with a 95% interval over seeds.",
+            lambda r: strengths.get(r.row), False, 1,
+        ),
+        Column("median", "median", "Median of the reward over seeds.",
+               lambda r: r.median, False, 1),
         Column("seed_sd", "SD", "Standard deviation of the reward over seeds.",
                lambda r: r.seed_sd, True, -1),
         Column(
@@ -159,6 +177,34 @@ def columns(board: Board) -> list[Column]:
             "drawdown",
             "Largest fall of a learning curve below its running maximum, the worst seed's.",
             _stability("drawdown"), True, -1,
+        ),
+        Column(
+            "dispersion_time",
+            "jitter",
+            "Interquartile range of a run's changes between evaluations, interquartile mean over "
+            "seeds: dispersion across time (Chan et al. 2020).",
+            _reliability("dispersion_time"), False, -1,
+        ),
+        Column(
+            "risk_time",
+            "worst change",
+            "A run's worst change between evaluations, interquartile mean over seeds: short-term "
+            "risk across time (Chan et al. 2020).",
+            _reliability("risk_time"), False, 1,
+        ),
+        Column(
+            "dispersion_runs",
+            "IQR of runs",
+            "Interquartile range of the reward over seeds, mean over the evaluations: dispersion "
+            "across runs (Chan et al. 2020).",
+            _reliability("dispersion_runs"), False, -1,
+        ),
+        Column(
+            "risk_runs",
+            "worst runs",
+            "Mean reward of the worst 5% of the runs, at least the worst one: risk across runs "
+            "(Chan et al. 2020).",
+            _reliability("risk_runs"), False, 1,
         ),
         *(
             Column(
@@ -242,15 +288,18 @@ def render(board: Board, format: str = "table") -> str:
 def write_site(
     records: Iterable[RunRecord], folder: Path, marks: Iterable[Reproduction] = ()
 ) -> list[Path]:
-    """Writes every board as Markdown, CSV, JSON and a page, and an index of them.
+    """Writes every board as Markdown, CSV, JSON and a page, the one over all tasks, and an index.
 
-    The same records always give the same bytes. Files of boards that are gone are left alone.
+    The index links the page of the claims if the folder has it. The same records always give the
+    same bytes. Files of boards that are gone are left alone.
 
     Returns:
         The files written, sorted; none where there are no records.
     """
+    from pairbench.leaderboard.overall import overall, render_overall
     from pairbench.leaderboard.page import index_page
 
+    records = list(records)
     boards = build(records, marks=marks)
     if not boards:
         return []
@@ -260,7 +309,12 @@ def write_site(
         for stem, board in zip(stems, boards, strict=True)
         for suffix, format in SITE_FORMATS.items()
     }
-    texts["index.html"] = index_page(boards, stems)
+    both = overall(records, boards=boards)
+    if both is not None:
+        for suffix, format in SITE_FORMATS.items():
+            texts[f"{OVERALL}.{suffix}"] = render_overall(both, format)
+    claims = (folder / "claims.html").exists()
+    texts["index.html"] = index_page(boards, stems, both, claims)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -295,18 +349,22 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
+def middle(value: Interval) -> float:
+    """Returns the number that an interval is of."""
+    return value.iqm if isinstance(value, Reward) else value.estimate
+
+
 def cell(value: Value) -> str:
     """Returns a value with its interval as plain text; an empty string where there is none."""
     if value is None:
         return ""
     if isinstance(value, str):
         return printable(value)
-    if isinstance(value, Reward | Rate):
+    if isinstance(value, Interval):
         show = percent if isinstance(value, Rate) else number
-        middle = value.iqm if isinstance(value, Reward) else value.estimate
         if value.low is None or value.high is None:
-            return show(middle)
-        return f"{show(middle)} [{show(value.low)}, {show(value.high)}]"
+            return show(middle(value))
+        return f"{show(middle(value))} [{show(value.low)}, {show(value.high)}]"
     return number(value)
 
 
@@ -367,17 +425,17 @@ def _table(board: Board) -> str:
 def _markdown(board: Board) -> str:
     shown = columns(board)
     table = tabulate(
-        _cells(board, shown, _markdown_text),
-        headers=[_markdown_text(column.title) for column in shown],
+        _cells(board, shown, markdown_text),
+        headers=[markdown_text(column.title) for column in shown],
         tablefmt="pipe",
         disable_numparse=True,
         colalign=["left" if _is_text(c) else "right" for c in shown],
     )
-    parts = [f"# {_markdown_text(board.title)}", _markdown_text(protocol_line(board)), table]
+    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board)), table]
     if notes(board):
-        parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes(board)))
+        parts.append("\n".join(f"- {markdown_text(note)}" for note in notes(board)))
     parts.append(
-        "\n".join(f"- **{_markdown_text(c.title)}**: {_markdown_text(c.meaning)}" for c in shown)
+        "\n".join(f"- **{markdown_text(c.title)}**: {markdown_text(c.meaning)}" for c in shown)
     )
     return "\n\n".join(parts) + "\n"
 
@@ -401,7 +459,7 @@ def _csv(board: Board) -> str:
     intervals = {
         column.key
         for column in shown
-        if any(isinstance(column.get(row), Reward | Rate) for row in board.rows)
+        if any(isinstance(column.get(row), Interval) for row in board.rows)
     }
     for column in shown:
         header += [
@@ -415,10 +473,8 @@ def _csv(board: Board) -> str:
             value = column.get(row)
             if column.key not in intervals:
                 line.append(row.configuration if column.key == "configuration" else _plain(value))
-            elif isinstance(value, Reward):
-                line += [value.iqm, value.low, value.high]
-            elif isinstance(value, Rate):
-                line += [value.estimate, value.low, value.high]
+            elif isinstance(value, Interval):
+                line += [middle(value), value.low, value.high]
             else:
                 line += [None, None, None]
         lines.append([*line, _plain(row.reason)])
@@ -437,7 +493,7 @@ def _is_text(column: Column) -> bool:
     return column.key in ("rank", "row", "algorithm", "regime", "configuration")
 
 
-def _markdown_text(text: str) -> str:
-    """Text that Markdown shows as it stands, whatever marks or HTML it holds."""
+def markdown_text(text: str) -> str:
+    """Returns text that Markdown shows as it stands, whatever marks or HTML it holds."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in text)

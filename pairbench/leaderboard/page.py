@@ -10,15 +10,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pairbench.leaderboard.board import KL, Board, Rate, Reward, Row
+from pairbench.leaderboard.board import KL, Board, Rate, Row
 from pairbench.leaderboard.formats import (
+    OVERALL,
     Column,
+    Interval,
     cell,
     columns,
+    middle,
     number,
     percent,
     protocol_line,
 )
+from pairbench.leaderboard.overall import Overall, cells, explained, headings
 
 AXES = {KL: "KL to the untrained policy, nats per response"}
 """What the learning curves may be drawn against, in words; other scores are called by name."""
@@ -32,7 +36,7 @@ def board_page(board: Board) -> str:
     shown = columns(board)
     axes = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
     return (
-        _environment()
+        environment()
         .get_template("board.html.j2")
         .render(
             board=board,
@@ -64,12 +68,43 @@ def board_page(board: Board) -> str:
     )
 
 
-def index_page(boards: list[Board], stems: list[str]) -> str:
-    """Returns the page that links every board's page, with its best rows."""
+def overall_page(board: Overall) -> str:
+    """Returns the board over tasks as one HTML page: its table and its performance profiles."""
     return (
-        _environment()
+        environment()
+        .get_template("overall.html.j2")
+        .render(
+            board=board,
+            headings=headings(board),
+            cells=cells(board),
+            explained=explained(board),
+        )
+    )
+
+
+def index_page(
+    boards: list[Board], stems: list[str], both: Overall | None = None, claims: bool = False
+) -> str:
+    """Returns the page that links every board's page, with its best rows.
+
+    `both` is the board over tasks; `claims` says whether there is a page of the claims.
+    """
+    return (
+        environment()
         .get_template("index.html.j2")
         .render(
+            claims=claims,
+            both=None
+            if both is None
+            else {
+                "stem": OVERALL,
+                "tasks": [scale.task for scale in both.scales],
+                "best": [
+                    {"row": row.row, "reward": cell(row.score)}
+                    for row in both.rows
+                    if row.rank == 1
+                ],
+            },
             boards=[
                 {
                     "title": board.title,
@@ -84,13 +119,14 @@ def index_page(boards: list[Board], stems: list[str]) -> str:
                     ],
                 }
                 for board, stem in zip(boards, stems, strict=True)
-            ]
+            ],
         )
     )
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Returns the templates of all pages; text is escaped and printable."""
     environment = Environment(
         loader=PackageLoader("pairbench.leaderboard", "."),
         autoescape=True,
@@ -102,6 +138,7 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = number
     environment.filters["brief"] = _brief
+    environment.filters["percent"] = percent
     return environment
 
 
@@ -144,20 +181,15 @@ def _row(row: Row, shown: list[Column], board: Board) -> dict[str, Any]:
 
 def _cell(column: Column, row: Row) -> dict[str, Any]:
     value = column.get(row)
-    middle: float | int | str | None
-    if isinstance(value, Reward):
-        middle, show = value.iqm, number
-    elif isinstance(value, Rate):
-        middle, show = value.estimate, percent
-    else:
-        middle, show = value, number
+    show = percent if isinstance(value, Rate) else number
+    found = middle(value) if isinstance(value, Interval) else value
     interval = None
-    if isinstance(value, Reward | Rate) and value.low is not None and value.high is not None:
+    if isinstance(value, Interval) and value.low is not None and value.high is not None:
         interval = f"{show(value.low)} to {show(value.high)}"
     return {
         "key": column.key,
-        "value": "" if middle is None else middle,
-        "text": "" if middle is None else middle if isinstance(middle, str) else show(middle),
+        "value": "" if found is None else found,
+        "text": "" if found is None else found if isinstance(found, str) else show(found),
         "interval": interval,
     }
 

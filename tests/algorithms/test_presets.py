@@ -5,15 +5,30 @@ from __future__ import annotations
 import pytest
 
 from pairbench.algorithm import Algorithm
+from pairbench.algorithms.amir_grpo import AMIRGRPO
+from pairbench.algorithms.brain import BRAIn
+from pairbench.algorithms.disco import DISCO
 from pairbench.algorithms.dpo import DPO
+from pairbench.algorithms.gdpo import GDPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
 from pairbench.algorithms.orpo import ORPO
+from pairbench.algorithms.pods import PODS
 from pairbench.algorithms.ppo import PPO
 from pairbench.algorithms.random import Random
 from pairbench.algorithms.reference import Reference
+from pairbench.algorithms.ropo import ROPO
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
+from pairbench.algorithms.tpo import TPO
+from pairbench.registry import get_algorithm
 
+FAMILY = [
+    get_algorithm(name)
+    for name in (
+        "dr-grpo", "gspo", "tic-grpo", "rloo", "krpo", "corpo", "rlrr", "gvpo",
+        "policy-mirror-descent", "f-grpo",
+    )
+]  # fmt: skip
 ALL: list[type[Algorithm]] = [
     PPO,
     GRPO,
@@ -23,10 +38,20 @@ ALL: list[type[Algorithm]] = [
     ORPO,
     Reference,
     Random,
+    GDPO,
+    PODS,
+    DISCO,
+    BRAIn,
+    TPO,
+    AMIRGRPO,
+    ROPO,
 ]
 
+SEGMENTS: list[type[Algorithm]] = [GRPO, SoftPairGRPO, HardPairGRPO, DPO]
+SEGMENTS += [GDPO, PODS, DISCO, BRAIn, TPO, AMIRGRPO, ROPO]
 
-@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.name)
+
+@pytest.mark.parametrize("cls", [*ALL, *FAMILY, get_algorithm("f-hal")], ids=lambda cls: cls.name)
 def test_presets_and_documents(cls: type[Algorithm]) -> None:
     assert cls.source
     assert cls.__doc__
@@ -36,7 +61,7 @@ def test_presets_and_documents(cls: type[Algorithm]) -> None:
         assert cls(config).regime
 
 
-@pytest.mark.parametrize("cls", [GRPO, SoftPairGRPO, HardPairGRPO, DPO], ids=lambda c: c.name)
+@pytest.mark.parametrize("cls", [*SEGMENTS, *FAMILY], ids=lambda cls: cls.name)
 def test_group_methods_take_1024_steps_an_iteration_on_control(cls: type[Algorithm]) -> None:
     """Equal data per iteration makes the control rows comparable; 512 steps critic-free."""
     control = cls.presets["control"]
@@ -54,4 +79,4 @@ def test_floors_do_not_learn() -> None:
         assert method.floor == floor
         assert method.needs.data == "nothing"
         assert method.regime == "no training"
-    assert all(cls.floor is None for cls in ALL[:6])
+    assert all(cls.floor is None for cls in ALL if cls not in (Reference, Random))

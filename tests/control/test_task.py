@@ -46,6 +46,7 @@ class Asks(Algorithm):
 STEPS = Asks(Needs("steps", "rewards", critic=True), contexts=4, segment=30)
 GROUPS = Asks(Needs("groups", "scores"), contexts=6, group_size=3, segment=8)
 COMPARED = Asks(Needs("groups", "comparisons", "all-pairs"), contexts=6, group_size=3, segment=8)
+COMPONENTS = Asks(Needs("groups", "scores", components=True), contexts=6, group_size=3, segment=8)
 PAIRS = Asks(Needs("pairs", "comparisons", "best-worst"), contexts=6, group_size=4, segment=8)
 
 
@@ -195,6 +196,24 @@ def test_the_critic_score_is_closed_by_the_teachers_value() -> None:
     after = scored.state()["teacher"]
     assert after["updates"] == before["updates"] + 20
     assert not torch.equal(before["flat"], after["flat"])
+
+
+@pytest.mark.parametrize("oracle", ["return", "value"])
+@pytest.mark.parametrize("kind", [HalfCheetah, Hopper])
+def test_components_are_progress_and_the_cost_of_actions(
+    oracle: str, kind: type[ControlTask]
+) -> None:
+    plain, policy, _ = begin(GROUPS, kind, oracle=oracle)
+    apart, same, _ = begin(COMPONENTS, kind, oracle=oracle)
+    score = plain.collect(policy, 0).score
+    batch = apart.collect(same, 0).check()
+    assert batch.score is None and batch.components is not None and score is not None
+    torch.testing.assert_close(batch.components.sum(1), score, rtol=1e-5, atol=1e-4)
+    effort = batch.responses.clamp(-1, 1).square().sum(2) * batch.mask
+    discount = torch.full((8,), 1.0 if oracle == "return" else 0.99) ** torch.arange(8)
+    cost = kind.walker.control_cost * (effort * discount).sum(1)
+    torch.testing.assert_close(batch.components[:, 1], -cost, rtol=1e-5, atol=1e-6)
+    assert (plain.cost.scores, apart.cost.scores) == (18, 36)
 
 
 def test_a_method_may_replace_the_floor_of_the_standard_deviation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 from pairbench.errors import PairBenchError
 from pairbench.language import task as language_task
 from pairbench.language.causal import LanguagePolicy
-from pairbench.language.oracle import KnownAnswers, RewardModel
+from pairbench.language.judge import Judge
+from pairbench.language.oracle import KnownAnswers, RewardModel, component_judges
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.record import RunRecord, RunSpec
 from pairbench.registry import get_algorithm
@@ -36,6 +38,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "hard-pair-grpo": {"contexts": 2, "group_size": 4},
     "dpo": {"contexts": 4},
     "orpo": {"contexts": 4},
+    "gvpo": {"contexts": 2, "group_size": 4},
+    "f-hal": {"contexts": 2, "group_size": 4},
 }
 
 
@@ -128,6 +132,70 @@ def test_groups_are_whole_and_scored_by_the_proxy() -> None:
     torch.testing.assert_close(batch.ref_logp, batch.old_logp, atol=1e-4, rtol=1e-4)
     assert torch.equal(batch.contexts[0], batch.contexts[3])
     assert (task.cost.steps, task.cost.scores, task.cost.comparisons) == (40, 8, 0)
+
+
+def test_offline_pairs_beside_groups_answer_the_same_prompts_and_are_paid_for() -> None:
+    task, policy, _ = begin("f-hal")
+    plain, same, _ = begin("grpo")
+    batch = task.collect(policy, 7).check()
+    # nothing is drawn for the pairs
+    assert torch.equal(batch.responses, plain.collect(same, 7).responses)
+    pairs = batch.offline
+    assert pairs is not None and pairs.ref_logp is not None
+    assert (pairs.n_groups, pairs.group_size, pairs.steps, pairs.sampler) == (
+        2,
+        2,
+        7,
+        -1,
+    )  # and the end
+    assert torch.equal(pairs.contexts, batch.contexts[[0, 0, 4, 4]])
+    torch.testing.assert_close(policy(pairs).logp, pairs.old_logp, atol=1e-4, rtol=1e-4)
+    assert task.cost.steps == 40 + int(pairs.mask.sum())
+    assert (task.cost.scores, task.cost.comparisons, task.cost.labels) == (8, 2, 10)
+
+
+def test_a_prompts_domain_is_its_source() -> None:
+    task, policy, _ = begin("grpo")
+    whole = task.collect(policy, 0).domain_share
+    assert whole is not None and whole.tolist() == [1.0] * 8  # one source
+    task._shares = {"toy-dialogue": 0.25}
+    assert (share := task.collect(policy, 1).domain_share) is not None
+    assert share.tolist() == [0.25] * 8
+
+
+class Length(Judge):
+    """Scores an answer by its characters, with a sign."""
+
+    def __init__(self, sign: float) -> None:
+        object.__setattr__(self, "sign", sign)  # a judge is frozen
+
+    def score(self, prompts: Sequence[Any], answers: Sequence[str]) -> Any:
+        return np.array([self.sign * len(answer) for answer in answers], float)
+
+
+def test_several_judges_give_a_component_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = get_algorithm("gdpo")
+    algorithm = cls(cls.Config(**{**cls.presets["language"], **ROWS["grpo"]}))
+    task = ToyDialogue(ToyDialogue.Config(**SMALL))
+    assert task.skip(algorithm) == (
+        "gdpo needs several scores of each completion, and toy-dialogue has one judge"
+    )
+    judges = lambda *_: (Length(1.0), Length(-1.0))  # noqa: E731 (two stand-ins)
+    monkeypatch.setattr(language_task, "COMPONENTS", {"toy-dialogue": ("long", "short")})
+    monkeypatch.setattr(language_task, "component_judges", judges)
+    assert task.skip(algorithm) is None
+    batch = task.collect(task.start(algorithm, Streams(3)), 0).check()
+    assert batch.score is None and batch.components is not None
+    lengths = [float(len(text)) for text in task._texts(batch.responses)]
+    assert batch.components.tolist() == [[n, -n] for n in lengths]
+    assert (task.cost.steps, task.cost.scores) == (40, 16)
+
+
+def test_the_judges_of_hh_rlhf_are_both_there() -> None:
+    for dataset in ("hh-rlhf", "hh-rlhf-helpful", "hh-rlhf-harmless"):
+        names = [judge.card.name for judge in component_judges(dataset, "proxy")]
+        assert names == ["helpful-proxy", "harmless-proxy"]
+    assert component_judges("ultrafeedback", "proxy") == ()
 
 
 def test_comparisons_follow_the_scores_and_are_counted() -> None:

@@ -12,7 +12,7 @@ from pairbench.errors import PairBenchError
 from pairbench.leaderboard import Board, build
 from pairbench.leaderboard.board import budget_label
 from pairbench.leaderboard.formats import columns
-from pairbench.record import Budget, Cost, RunRecord
+from pairbench.record import Budget, Cost, CurvePoint, RunRecord
 
 
 def rows_of(board: Board) -> dict[str, object]:
@@ -276,3 +276,67 @@ def test_a_row_that_repeats_itself_is_told_apart() -> None:
     assert reasons["near"] is None
     assert reasons["far"] is not None and reasons["far"].startswith("repeats itself (0.70 of")
     assert "variety / SFT" in [column.title for column in columns(board)]
+
+
+def test_strengths_and_the_matrix_count_contexts_at_shared_seeds() -> None:
+    """At the only shared seed a beats b on 3 contexts of 4; one drawn context is added."""
+    records = [
+        record("a", 0, algorithm="a", scores=[1.0, 1.0, 1.0, -1.0]),
+        record("a", 1, algorithm="a", scores=[9.0] * 4),
+        record("b", 0, algorithm="b", scores=[0.0] * 4),
+        record("reference", 0, scores=[0.0] * 4),
+        record("broken", 0, algorithm="c", scores=[9.0] * 4),
+        record("broken", 1, algorithm="c", status="failed", reason="x"),
+    ]
+    (board,) = build(records)
+    assert board.head_to_head is not None
+    assert board.head_to_head.rows == ["a", "b"]  # no floor, and no row with a failed seed
+    assert board.head_to_head.shares == [[None, 0.75], [0.25, None]]
+    assert board.head_to_head.seeds == [[0, 1], [1, 0]]
+    first, second = board.strengths
+    assert first.row == "a" and first.estimate == pytest.approx(np.log(3.5 / 1.5) / 2, rel=1e-5)
+    assert second.estimate == -first.estimate and first.low is None
+
+
+def test_strengths_follow_the_matrix() -> None:
+    (board,) = build(board_records(5))
+    table = board.head_to_head
+    assert table is not None and len(table.rows) == 6
+    for i in range(6):
+        for j in range(6):
+            share, back = table.shares[i][j], table.shares[j][i]
+            assert (share is None) == (i == j)
+            if share is not None and back is not None:
+                assert share + back == pytest.approx(1.0, abs=1e-5)
+    assert [s.row for s in board.strengths] == table.rows
+    assert sum(s.estimate for s in board.strengths) == pytest.approx(0, abs=1e-4)
+    assert all(s.low < s.estimate < s.high for s in board.strengths)  # type: ignore[operator]
+    shown = {column.key: column for column in columns(board)}
+    assert shown["strength"].get(board.rows[0]) == board.strengths[0]
+    alone = build(seeds_at("a", [1.0, 2.0]))[0]
+    assert alone.head_to_head is None and alone.strengths == []
+
+
+def test_reliability_and_median_of_a_row() -> None:
+    def curve(rewards: list[float]) -> list[CurvePoint]:
+        return [
+            CurvePoint(steps=k, labels=0, gradient_steps=0, reward=x, means={})
+            for k, x in enumerate(rewards)
+        ]
+
+    records = [
+        record("a", seed, algorithm="a", scores=[end], curve=curve(rewards))
+        for seed, (end, rewards) in enumerate(
+            [(1.0, [0.0, 4.0, 3.0, 6.0, 2.0]), (8.0, [0.0, 2.0, 4.0, 6.0, 8.0])]
+        )
+    ]
+    row = build(records)[0].rows[0]
+    assert row.median == 4.5
+    found = row.reliability
+    assert found is not None
+    # Changes 4, -1, 3, -4 have quartiles -1.75 and 3.25; the other run climbs steadily.
+    assert found.dispersion_time == 2.5 and found.risk_time == -1.0
+    # Half of the gaps 0, 2, 1, 0, 6 between the two runs lies between their quartiles.
+    assert found.dispersion_runs == pytest.approx(0.9) and found.risk_runs == 1.0
+    floor = build([record("reference", 0, scores=[1.0])])[0].rows[0]
+    assert floor.reliability is not None and floor.reliability.dispersion_time is None

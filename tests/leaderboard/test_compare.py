@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from records import board_records, record
 
+from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard import compare
-from pairbench.record import RunRecord
+from pairbench.leaderboard import compare, compare_all
+from pairbench.leaderboard.compare import further
+from pairbench.record import Cost, RunRecord
 
 TASK = "halfcheetah-v4"
 
@@ -90,3 +92,77 @@ def test_bad_names(a: str, b: str, says: str) -> None:
     records = board_records(2) + row("other", [1.0], steps=5)
     with pytest.raises(PairBenchError, match=says):
         compare(records, a, b, TASK)
+
+
+def test_what_the_seeds_could_show() -> None:
+    """Differences 1, 2, 3: mean 2, deviation 1."""
+    result = compare(row("a", [11.0, 22.0, 33.0]) + row("b", [10.0, 20.0, 30.0]), "a", "b", TASK)
+    shift = statistics.detectable_shift(2)
+    assert result.minimum_detectable_difference == pytest.approx(shift / 3**0.5, rel=1e-5)
+    assert result.seeds_to_separate == 6 == statistics.seeds_needed(2.0, 1.0)
+    told = further(result)
+    assert told[1].endswith("with 80% power; one as large as the observed needs about 6")
+    equal = compare(row("a", [1.0, 2.0]) + row("b", [2.0, 1.0]), "a", "b", TASK)
+    assert equal.seeds_to_separate is None and "needs over 10,000" in further(equal)[1]
+    alone = compare(row("a", [1.0]) + row("b", [2.0]), "a", "b", TASK)
+    assert alone.minimum_detectable_difference is None and len(further(alone)) == 1
+
+
+def test_gain_per_cost() -> None:
+    """Above a floor of 4, a gains 6 and 8 for 2 labels and b gains 1 and 1 for 4."""
+    records = (
+        row("a", [10.0, 12.0], cost=Cost(scores=1, comparisons=1))
+        + row("b", [5.0, 5.0], cost=Cost(scores=4))
+        + row("reference", [4.0, 4.0], regime="no training")
+    )
+    labels = compare(records, "a", "b", TASK).per_cost["labels"]
+    assert (labels.a, labels.b, labels.gain_a, labels.gain_b) == (2, 4, 3.5, 0.25)
+    assert labels.difference is not None and labels.difference.estimate == 3.25
+    steps = compare(records, "a", "b", TASK).per_cost["steps"]
+    assert (steps.a, steps.gain_a, steps.difference) == (0, None, None)
+    no_floor = compare(records[:4], "a", "b", TASK).per_cost["labels"]
+    assert (no_floor.a, no_floor.gain_a) == (2, None)
+
+
+def test_several_pairs_are_corrected() -> None:
+    shared = [float(100 * k) for k in range(8)]
+    records = (
+        row("a", [x + 10 + k % 2 for k, x in enumerate(shared)])
+        + row("b", shared)
+        + row("c", [x + 0.1 * (-1) ** k for k, x in enumerate(shared)])
+    )
+    pairs = compare_all(records, ["a", "b", "c"], TASK)
+    assert [(pair.a, pair.b) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [pair.p_value for pair in pairs] == [2 / 2**8, 2 / 2**8, 1.0]
+    assert [pair.p_holm for pair in pairs] == pytest.approx([3 / 128, 3 / 128, 1.0], rel=1e-5)
+    assert pairs[0].conclusion.endswith("p = 0.0078; Holm-corrected over 3 pairs p = 0.023.")
+    (two,) = compare_all(records, ["a", "b"], TASK)
+    assert two == compare(records, "a", "b", TASK) and "p_holm" not in two.model_dump()
+
+
+def test_what_survives_no_correction_is_said_so() -> None:
+    base = [0.0] * 6
+    rows = {name: [10.0 * k + 0.1 * s for s in range(6)] for k, name in enumerate("bcd", 1)}
+    records = row("a", base) + [r for name, rewards in rows.items() for r in row(name, rewards)]
+    pairs = compare_all(records, list("abcd"), TASK)
+    assert all(pair.p_value == 2 / 2**6 for pair in pairs)
+    assert all(pair.p_holm == 0.1875 for pair in pairs)
+    assert all(
+        pair.conclusion.endswith("6 pairs p = 0.19, which does not confirm it.") for pair in pairs
+    )
+
+
+def test_pairs_are_compared_on_one_board() -> None:
+    large = row("a", [5.0, 6.0], steps=1_000_000) + row("b", [5.0, 6.0], steps=1_000_000)
+    small = [r for name in "abc" for r in row(name, [1.0, 2.0])]
+    assert {p.protocol.budget.steps for p in compare_all(large + small, list("abc"), TASK)} == {
+        200_000
+    }
+    apart = large + row("b", [1.0, 2.0]) + row("c", [1.0, 2.0])
+    with pytest.raises(PairBenchError, match="a and c are never on the same board"):
+        compare_all(apart, list("abc"), TASK)
+    circle = [*apart, *row("a", [1.0], steps=5), *row("c", [1.0], steps=5)]
+    with pytest.raises(PairBenchError, match=r"no board of .* has a shared seed of every pair"):
+        compare_all(circle, list("abc"), TASK)
+    with pytest.raises(PairBenchError, match="at least two rows"):
+        compare_all(large, ["a"], TASK)

@@ -10,6 +10,8 @@ from fixtures import close
 
 from pairbench.algorithm import Algorithm
 from pairbench.algorithms.dpo import DPO
+from pairbench.algorithms.f_hal import FHAL
+from pairbench.algorithms.gdpo import GDPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
 from pairbench.algorithms.orpo import ORPO
@@ -18,6 +20,7 @@ from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
 from pairbench.batch import Batch, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.record import Budget, Protocol, RunRecord, RunSpec
+from pairbench.registry import get_algorithm
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
 from pairbench.tasks.preference_bandit import PreferenceBandit
@@ -61,6 +64,44 @@ def test_every_method_learns(cls: type[Algorithm]) -> None:
     assert record.evaluation is not None
     assert record.evaluation.measures["regret"] < 0.29
     assert set(record.evaluation.scores) == {"stochastic", "mean"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dr-grpo", "gspo", "tic-grpo", "rloo", "krpo", "corpo", "rlrr", "gvpo",
+        "policy-mirror-descent", "f-grpo", "f-hal",
+    ],
+)  # fmt: skip
+def test_methods_of_one_family_learn_within_a_few_iterations(name: str) -> None:
+    """From regret 1.447 to less than a third of it in 4,000 steps."""
+    record = run(get_algorithm(name), steps=4000)
+    assert record.status == "finished", record.failure
+    assert record.evaluation is not None
+    assert record.evaluation.measures["regret"] < 0.48
+
+
+def test_offline_pairs_beside_groups_are_the_data_sets_and_paid_for() -> None:
+    """32 groups of 8 arms and 32 pairs; contexts are those of any other method of the seed."""
+    bandit, policy, _, _ = begin(FHAL)
+    scored, other, _, _ = begin(GRPO)
+    for iteration in range(2):
+        batch = bandit.collect(policy, iteration)
+        check_rows(batch, bandit, policy)
+        assert torch.equal(batch.contexts, scored.collect(other, iteration).contexts)
+    assert batch.score is not None and batch.pairs is None and batch.sampler == 1
+    offline = batch.offline
+    assert offline is not None and offline.pairs is not None
+    check_rows(offline, bandit, policy)
+    assert (offline.n_groups, offline.group_size, offline.sampler) == (32, 2, -1)
+    reward = bandit.rewards[offline.contexts[:, 0], offline.responses[:, 0]]
+    assert bool((reward[offline.pairs[:, 0]] > reward[offline.pairs[:, 1]]).all())
+    steps, scores = 2 * (256 + 64), 2 * 256
+    assert (bandit.cost.steps, bandit.cost.scores) == (steps, scores)
+    assert 0 < bandit.cost.comparisons <= 64
+    assert bandit.cost.labels == scores + bandit.cost.comparisons
+    small, policy, _, _ = begin(FHAL, task={"pairs": 5})
+    assert small.collect(policy, 0).check().n_groups == 5
 
 
 def test_the_papers_tabular_target_learns_too() -> None:
@@ -121,6 +162,17 @@ def test_group_batches_hold_scores_or_comparisons_never_both() -> None:
     )
     assert len(batch.pairs) == 280 - equal
     assert (bandit.cost.steps, bandit.cost.scores, bandit.cost.comparisons) == (80, 0, 280)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_components_sum_to_the_score(noise: float) -> None:
+    bandit, policy, _, _ = begin(GDPO, contexts=10, task={"reward_noise": noise})
+    plain, other, _, _ = begin(GRPO, contexts=10, task={"reward_noise": noise})
+    batch, scored = bandit.collect(policy, 0).check(), plain.collect(other, 0)
+    assert batch.score is None and batch.components is not None and scored.score is not None
+    close(batch.components.sum(1), scored.score.tolist(), 1e-12)
+    assert float(batch.components.diff(dim=1).abs().min()) > 0
+    assert (bandit.cost.steps, bandit.cost.scores) == (80, 160)
 
 
 @pytest.mark.parametrize("size", [4, 5])
@@ -290,8 +342,6 @@ def test_a_policy_of_another_kind_is_refused_in_words() -> None:
 
 
 def test_it_skips_a_library_that_brings_its_own_trainer() -> None:
-    from pairbench.registry import get_algorithm
-
     bandit, _, method, _ = begin(GRPO)
     assert bandit.skip(method) is None
     cls = get_algorithm("sb3-ppo")

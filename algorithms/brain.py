@@ -1,0 +1,81 @@
+"""BRAIn: the group's self-normalised posterior as a target for the policy's weights on it."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from pairbench import objectives as o
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithms.grpo import (
+    CONTROL,
+    CONTROL_CRITIC_FREE,
+    LANGUAGE,
+    LANGUAGE_SMOLLM2,
+    TABULAR,
+)
+from pairbench.batch import Batch, Signal
+from pairbench.errors import PairBenchError
+from pairbench.policy import PolicyOutput
+from pairbench.registry import register_algorithm
+
+
+@register_algorithm("brain")
+class BRAIn(Algorithm):
+    """Bayesian reward-conditioned amortised inference (arXiv 2402.02479), on-policy.
+
+    The source's, by a secondary account: the posterior of the initial policy under scores r is
+    pi_sft e^(r / beta); on G samples it has the weights alpha_i proportional to e^(r_i / beta)
+    pi_sft / pi_old, the policy has p_i proportional to pi_theta / pi_old, both normalised in the
+    group, and KL(alpha || p) is minimised, whose gradient is the sum of (p_i - alpha_i) grad log
+    pi_theta. Ours: samples are drawn anew each iteration from pi_old; `prior="sampler"` puts pi_old
+    in the place of pi_sft, so that an iteration is a step from where the policy is instead of a
+    pull back to where it began (control and tabular presets, as for dpo); beta 1, the paper's being
+    unknown to us, and .3 for control tasks, whose scores differ less within a group (one pilot).
+    """
+
+    source = "BRAIn, arXiv 2402.02479 (self-normalised posterior; formula from a secondary source)"
+    presets: ClassVar[Presets] = {
+        "control": {**CONTROL, "prior": "sampler", "beta": 0.3},
+        "control@critic-free": CONTROL_CRITIC_FREE,
+        "language": LANGUAGE,
+        "language@smollm2-135m": LANGUAGE_SMOLLM2,
+        "tabular": {**TABULAR, "prior": "sampler"},
+    }
+
+    class Config(Algorithm.Config):
+        """Symbols of the paper."""
+
+        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
+        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        beta: float = Field(1.0, gt=0, description="temperature of scores, in their units")
+        prior: Literal["sft", "sampler"] = Field(
+            "sft", description="whose posterior: the initial policy's, or the sampler's"
+        )
+
+    config: Config
+
+    @property
+    def needs(self) -> Needs:
+        return Needs("groups", "scores", reference=self.config.prior == "sft")
+
+    def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
+        """Returns "target" (B,) alpha, "log_base" (B,) log 1 / G, and "scale" (B, T) the mask."""
+        config = self.config
+        prior = batch.old_logp if config.prior == "sampler" else batch.ref_logp
+        if batch.score is None or prior is None:
+            raise PairBenchError(
+                f"{self.name} needs a batch with score, and with ref_logp if prior is 'sft': "
+                "have the task's collect() fill them as its needs say"
+            )
+        log_base = torch.full_like(batch.old_logp[:, 0], -math.log(config.group_size))
+        weight = ((prior - batch.old_logp) * batch.mask).sum(1)
+        target = o.tilted_target(log_base, batch.score / config.beta + weight, config.group_size)
+        return {"target": target, "log_base": log_base, "scale": batch.mask}
+
+    def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
+        """Returns the mean over groups of KL(alpha || p), nats."""
+        return Loss(o.fit_group_target(output, batch, signal, self.config.group_size, "forward"))

@@ -1,0 +1,73 @@
+"""KRPO: GRPO whose baseline and scale are those of a Kalman filter run over the group."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pairbench import objectives as o
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import (
+    CONTROL,
+    CONTROL_CRITIC_FREE,
+    GRPO,
+    LANGUAGE,
+    LANGUAGE_SMOLLM2,
+    TABULAR,
+)
+from pairbench.batch import Batch
+from pairbench.registry import register_algorithm
+
+
+@register_algorithm("krpo")
+class KRPO(GRPO):
+    """Kalman filter enhanced group relative policy optimisation (arXiv 2505.07527).
+
+    The authors' code: in each group a scalar filter reads the scores r_1, ..., r_G one by one,
+    P' = P + Q, K = P' / (P' + R), x = x + K (r_i - x), P = (1 - K) P', from x = 0 and P = 1, and
+    A_i = (r_i - x) / (sqrt P + 1e-8) with the x and P that have just seen r_i; Q 1e-5, R 1e-2, KL
+    weight .01, lr 5e-6, G 12. So advantages depend on the order of responses, which is the one they
+    were sampled in; the first is about .1 r_1, later ones are larger; and a tied group, unless its
+    score is 0, is not without gradient. Ours: GRPO's surrogate around it, and no KL penalty on
+    control tasks and the bandit.
+    """
+
+    source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
+    presets: ClassVar[Presets] = {
+        "control": {**CONTROL, "beta": 0.0},
+        "control@critic-free": CONTROL_CRITIC_FREE,
+        "language": LANGUAGE,
+        "language@smollm2-135m": LANGUAGE_SMOLLM2,
+        "tabular": {**TABULAR, "beta": 0.0},
+    }
+
+    class Config(GRPO.Config):
+        """The filter's settings, then GRPO's; `std` has no effect here."""
+
+        group_size: int = Field(12, ge=2, description="G, responses per context, at least 2")
+        lr: float = Field(5e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        process_noise: float = Field(1e-5, ge=0, description="Q, variance the score drifts by")
+        measurement_noise: float = Field(1e-2, gt=0, description="R, variance of a score")
+        initial_mean: float = Field(0.0, description="x before the first score")
+        initial_variance: float = Field(1.0, gt=0, description="P before the first score")
+        eps: float = Field(1e-8, ge=0, description="added to the square root of P")
+        beta: float = Field(0.01, ge=0, description="weight of the KL to the reference")
+
+    config: Config
+
+    def advantages(self, batch: Batch) -> Tensor:
+        """Returns (B,): each score less the filter's mean, in its standard deviations."""
+        config = self.config
+        groups = o.scores(batch, self.name).view(-1, config.group_size)
+        mean, variance = torch.full_like(groups[:, 0], config.initial_mean), config.initial_variance
+        columns = []
+        for score in groups.unbind(1):
+            variance += config.process_noise
+            gain = variance / (variance + config.measurement_noise)
+            mean = mean + gain * (score - mean)
+            variance *= 1.0 - gain
+            columns.append((score - mean) / (variance**0.5 + config.eps))
+        return torch.stack(columns, 1).view(-1)

@@ -1,0 +1,137 @@
+"""Statistics over seeds: seeded, vectorised, and honest about how few seeds there are.
+
+The seed is the unit of replication. What is measured on many contexts (or episodes) within one
+seed is averaged within that seed first, and only seeds are ever resampled.
+
+Intervals are percentile bootstraps stretched for small samples (`bootstrap`). The plain percentile
+bootstrap is far too narrow with few seeds: with three of them no resample lies beyond the data, so
+its nominal 95% interval covers 75%. Stretching each side by t(n - 1) / z * sqrt(n / (n - 1)) undoes
+the bootstrap's known shortfall in spread and in tails (T. Hesterberg, "What Teachers Should Know
+About the Bootstrap", 2015, section 5.3, gives both factors). Measured coverage of nominal 95%
+intervals, 4,000 samples each, of the population's value (`tests/test_statistics.py` repeats a
+part):
+
+====================  ==========  =====  =====  =====  =====  =====
+statistic             population  n = 2  n = 3  n = 5  n = 8  n = 10
+====================  ==========  =====  =====  =====  =====  =====
+iqm                   normal      .935   .945   .970   .970   .968
+iqm                   skewed      .928   .950   .966   .974   .971
+iqm                   collapse    .889   .952   .971   .978   .972
+mean                  normal      .938   .947   .945   .949   .948
+mean                  skewed      .905   .922   .914   .915   .925
+mean                  collapse    .830   .814   .809   .896   .940
+mean                  win rates   .901   .925   .933   .947   .950
+====================  ==========  =====  =====  =====  =====  =====
+
+"collapse" is a mixture in which a quarter of the runs end near zero, "skewed" a gamma of shape 2,
+"win rates" means of 16 correlated contexts. So from three seeds on intervals of an interquartile
+mean cover 94 to 98%; intervals of a plain mean do so for symmetric scores and win rates, but fall
+short where rare collapses dominate it, which no method can see in seeds that did not collapse.
+
+The others, at five and ten seeds (600 samples each, `tests/test_coverage.py`):
+
+==============================================  ===========  ===========
+interval                                        n = 5        n = 10
+==============================================  ===========  ===========
+interquartile mean of three tasks, stratified   .938 - .960  .938 - .953
+median                                          .977 - .982  .967 - .972
+difference of paired rows                       .932 - .945  .940 - .952
+Bradley-Terry strengths                         .920 - .950  .930 - .960
+performance profile, mean over levels           .948 - .955  .950 - .956
+probability of improvement, nothing shared      .945 - .952  .923 - .957
+probability of improvement, seeds share 70%     .965 - 1     .987 - .998
+==============================================  ===========  ===========
+
+Two of them are not bootstraps, since resamples of runs that all lie on one side of something do not
+differ: bootstrap bands of a profile cover .40 at the level that a tenth of the runs exceed, and
+bootstrap intervals of a probability of improvement .21 to .98. Single levels of a profile cover .89
+to .99. An optimality gap has no interval here: that of its bootstrap covers .70 to .95, for what
+few runs fell short by says little of how far others may.
+"""
+
+from pairbench.statistics.aggregates import (
+    Array,
+    iqm,
+    median,
+    median_over_tasks,
+    optimality_gap,
+    performance_profile,
+)
+from pairbench.statistics.comparisons import (
+    holm,
+    paired_difference,
+    paired_iqm_difference,
+    paired_probability_of_improvement,
+    probability_of_improvement,
+    sign_flip_p_value,
+    win_rate,
+)
+from pairbench.statistics.intervals import (
+    Estimate,
+    bootstrap,
+    iqm_interval,
+    mean_interval,
+    median_interval,
+    profile_interval,
+    sample_efficiency,
+    stratified_iqm,
+    student_t_quantile,
+)
+from pairbench.statistics.power import (
+    detectable_shift,
+    minimum_detectable_difference,
+    power_of_t_test,
+    seeds_needed,
+)
+from pairbench.statistics.reliability import (
+    conditional_value_at_risk,
+    differences,
+    dispersion_across_runs,
+    dispersion_across_time,
+    drawdown,
+    drawdowns,
+    long_term_risk,
+    risk_across_runs,
+    short_term_risk,
+)
+from pairbench.statistics.strengths import bradley_terry, bradley_terry_intervals
+
+__all__ = [
+    "Array",
+    "Estimate",
+    "bootstrap",
+    "bradley_terry",
+    "bradley_terry_intervals",
+    "conditional_value_at_risk",
+    "detectable_shift",
+    "differences",
+    "dispersion_across_runs",
+    "dispersion_across_time",
+    "drawdown",
+    "drawdowns",
+    "holm",
+    "iqm",
+    "iqm_interval",
+    "long_term_risk",
+    "mean_interval",
+    "median",
+    "median_interval",
+    "median_over_tasks",
+    "minimum_detectable_difference",
+    "optimality_gap",
+    "paired_difference",
+    "paired_iqm_difference",
+    "paired_probability_of_improvement",
+    "performance_profile",
+    "power_of_t_test",
+    "probability_of_improvement",
+    "profile_interval",
+    "risk_across_runs",
+    "sample_efficiency",
+    "seeds_needed",
+    "short_term_risk",
+    "sign_flip_p_value",
+    "stratified_iqm",
+    "student_t_quantile",
+    "win_rate",
+]

@@ -1,0 +1,272 @@
+"""Bootstrap intervals over seeds, stretched for how few there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pairbench.seeding import generator
+from pairbench.statistics.aggregates import Array, median, performance_profile
+
+Statistic = Callable[[Sequence[Array]], Array]
+
+SEED = 20_250_514
+"""Seed of every bootstrap and permutation here: the same data always gives the same interval."""
+
+REPLICATES = 10_000
+
+
+class Estimate(NamedTuple):
+    """A number and its interval; `low` and `high` are None where there are fewer than two seeds."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+def bootstrap(
+    strata: Sequence[ArrayLike],
+    statistic: Statistic,
+    *,
+    level: float = 0.95,
+    replicates: int = REPLICATES,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Returns a statistic with its small-sample bootstrap interval over seeds.
+
+    Args:
+        strata: one array (n_k, ...) per stratum (a task, say), its first axis the seeds. What
+            belongs to one seed stays together, so that comparisons over shared seeds stay paired.
+        statistic: maps arrays (R, n_k, ...) to (R,), one value per replicate.
+        level: nominal coverage.
+        replicates: resamples drawn; the generator's seed is fixed, so equal data in any order of
+            seeds gives the same interval.
+        limits: the statistic's range, which the interval is cut to.
+
+    The percentile interval's distances from the estimate are multiplied by
+    t(df) / z * sqrt(n / (n - 1)), with df = sum(n_k - 1) and n the smallest n_k: see the module for
+    the coverage this reaches. An interval of no width means that all seeds agree, nothing more.
+
+    Raises:
+        ValueError: if a stratum has no seed.
+    """
+    tables = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    counts = [len(table) for table in tables]
+    if not counts or min(counts) == 0:
+        raise ValueError("a bootstrap needs at least one seed in every stratum")
+    data = [canonical(table) for table in tables]
+    estimate = float(statistic([stratum[None] for stratum in data])[0])
+    if min(counts) < 2:
+        return Estimate(estimate, None, None)
+    values = statistic(
+        [stratum[_resamples(k, len(stratum), replicates)] for k, stratum in enumerate(data)]
+    )
+    return widened([estimate], values[:, None], counts, level, limits)[0]
+
+
+def widened(
+    estimates: ArrayLike,
+    values: Array,
+    counts: Sequence[int],
+    level: float = 0.95,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> list[Estimate]:
+    """Returns small-sample intervals from bootstrap values: see `bootstrap`.
+
+    Args:
+        estimates: (M,) statistics of the data themselves.
+        values: (R, M) statistics of the resamples.
+        counts: seeds of each stratum, at least two.
+        level: nominal coverage.
+        limits: the statistics' range, which the intervals are cut to.
+    """
+    tail = (1 - level) / 2
+    lows, highs = np.quantile(values, [tail, 1 - tail], axis=0)
+    stretch = _stretch(tuple(counts), level)
+    found = []
+    for estimate, low, high in zip(np.asarray(estimates, dtype=np.float64), lows, highs):
+        down = estimate + stretch * min(low - estimate, 0.0)
+        up = estimate + stretch * max(high - estimate, 0.0)
+        ends = np.clip([down, up], *limits)
+        found.append(Estimate(float(estimate), float(ends[0]), float(ends[1])))
+    return found
+
+
+def iqm_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
+    """Returns the interquartile mean over seeds, scores (n,), with its interval."""
+    return stratified_iqm([np.asarray(scores, dtype=np.float64)[None]], level=level)[0]
+
+
+def median_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
+    """Returns the median over seeds, scores (n,), with its interval."""
+    return bootstrap([scores], lambda strata: median(strata[0]), level=level)
+
+
+def stratified_iqm(
+    tasks: Sequence[ArrayLike], *, level: float = 0.95, replicates: int = REPLICATES
+) -> list[Estimate]:
+    """Returns each method's interquartile mean over all its runs on all tasks, with its interval.
+
+    Args:
+        tasks: one array (methods, n_k) of normalised scores per task, its last axis the seeds.
+        level: nominal coverage.
+        replicates: resamples drawn, within each task apart (rliable's stratified bootstrap).
+
+    Tasks weigh the same: where they differ in seeds, the scores of one with fewer are counted more
+    often. A resample is held as how often it drew each score, so that a method's mean without tails
+    is a matrix product after one sort for all resamples. An interval depends on the method's own
+    scores alone, in any order.
+
+    Raises:
+        ValueError: if a task has no seed, or tasks differ in methods.
+    """
+    tables = [np.sort(np.asarray(task, dtype=np.float64), axis=-1) for task in tasks]
+    if not tables or any(table.ndim != 2 or not table.shape[1] for table in tables):
+        raise ValueError("interquartile means need (methods, seeds) scores with at least one seed")
+    if len({len(table) for table in tables}) > 1:
+        raise ValueError("every task needs a row of scores for each method")
+    counts = [table.shape[1] for table in tables]
+    common = math.lcm(*counts)
+    total = common * len(counts)
+    cut = total // 4
+    repeats = np.concatenate([np.full(count, common // count) for count in counts])
+    scores = np.concatenate(tables, axis=1)
+    plain = [float(_trimmed(row, repeats[:, None], cut)[0]) for row in scores]
+    if min(counts) < 2:
+        return [Estimate(estimate, None, None) for estimate in plain]
+    drawn = np.concatenate(
+        [resample_counts(k, count, replicates) for k, count in enumerate(counts)], axis=1
+    )
+    drawn = np.ascontiguousarray((drawn * repeats).T)
+    values = np.stack([_trimmed(row, drawn, cut) for row in scores], axis=1)
+    return widened(plain, values, counts, level)
+
+
+def sample_efficiency(
+    curves: Sequence[ArrayLike], *, level: float = 0.95, replicates: int = REPLICATES
+) -> list[Estimate]:
+    """Returns the interquartile mean at each of P evaluations, one array (n_k, P) per task.
+
+    The sample-efficiency curve of rliable (arXiv 2108.13264, section 4.3), pointwise intervals;
+    scores of several tasks must be normalised.
+    """
+    tasks = [np.asarray(curve, dtype=np.float64).T for curve in curves]
+    return stratified_iqm(tasks, level=level, replicates=replicates)
+
+
+def mean_interval(
+    scores: ArrayLike, level: float = 0.95, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Estimate:
+    """Returns the mean over seeds with its interval; NaN marks what a seed lacks.
+
+    `scores` is (n,) or (n, K); with K columns (opponents, say) it is the mean over columns of each
+    column's mean over the seeds that have it.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    table = table.reshape(len(table), -1)
+    return bootstrap(
+        [table], lambda strata: _mean_of_columns(strata[0]), level=level, limits=limits
+    )
+
+
+@lru_cache
+def student_t_quantile(p: float, df: int) -> float:
+    """Returns the quantile of Student's t, by the substitution t = sqrt(df) tan(angle).
+
+    The density of the angle is proportional to cos(angle)^(df - 1); its integral is tabulated by
+    Simpson's rule and inverted by linear interpolation (absolute error below 1e-6 for p in
+    [0.005, 0.995]).
+    """
+    angle = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
+    density = np.cos(angle).clip(0) ** (df - 1)
+    pieces = density[:-2:2] + 4 * density[1::2] + density[2::2]
+    area = np.concatenate([[0.0], np.cumsum(pieces)])
+    return float(np.sqrt(df) * np.tan(np.interp(p * area[-1], area, angle[::2])))
+
+
+def _stretch(counts: tuple[int, ...], level: float) -> float:
+    upper = (1 + level) / 2
+    n = min(counts)
+    df = sum(count - 1 for count in counts)
+    z = NormalDist().inv_cdf(upper)
+    return student_t_quantile(upper, df) / z * float(np.sqrt(n / (n - 1)))
+
+
+def _resamples(stratum: int, count: int, replicates: int) -> NDArray[np.int64]:
+    stream = generator(SEED, f"bootstrap:{stratum}:{count}")
+    return stream.integers(0, count, (replicates, count))
+
+
+def profile_interval(
+    tasks: Sequence[ArrayLike], levels: ArrayLike, confidence: float = 0.95
+) -> list[Estimate]:
+    """Returns the share of runs above each level, tasks weighing the same, with pointwise bands.
+
+    Args:
+        tasks: one row (n_k,) of normalised scores per task.
+        levels: (L,) score levels.
+        confidence: nominal coverage at each level.
+
+    The bands are Wilson's (E. B. Wilson, "Probable Inference", 1927) for K^2 / sum(1 / n_k) runs,
+    which is their number where all tasks have as many. rliable's bootstrap bands have no width
+    where all runs lie on one side of a level, and cover 40% near there with five seeds; these cover
+    90 to 99% (see the module).
+
+    Raises:
+        ValueError: if a task has no seed.
+    """
+    tables = [np.asarray(task, dtype=np.float64).ravel() for task in tasks]
+    if not tables:
+        raise ValueError("a performance profile needs at least one task")
+    shares = np.mean([performance_profile(table, levels) for table in tables], axis=0)
+    runs = len(tables) ** 2 / sum(1 / len(table) for table in tables)
+    if runs < 2:
+        return [Estimate(float(share), None, None) for share in shares]
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (shares + z * z / (2 * runs)) / (1 + z * z / runs)
+    half = z / (1 + z * z / runs)
+    half = half * np.sqrt(shares * (1 - shares) / runs + (z / (2 * runs)) ** 2)
+    return [
+        Estimate(float(p), float(max(m - h, 0.0)), float(min(m + h, 1.0)))
+        for p, m, h in zip(shares, middle, half)
+    ]
+
+
+def resample_counts(stratum: int, count: int, replicates: int) -> NDArray[np.int32]:
+    """Returns (replicates, count): how often each resample of `bootstrap` draws each seed."""
+    flat = _resamples(stratum, count, replicates) + np.arange(replicates)[:, None] * count
+    drawn = np.bincount(flat.ravel(), minlength=replicates * count)
+    return drawn.reshape(replicates, count).astype(np.int32)
+
+
+def _trimmed(scores: Array, counts: NDArray[np.integer[Any]], cut: int) -> Array:
+    """Returns the means (R,) of multisets without their `cut` lowest and highest members.
+
+    `scores` (N,) in any order; `counts` (N, R) says how often each multiset holds each.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    below = np.cumsum(counts[order], axis=0, dtype=np.int32)
+    total = int(below[-1, 0])
+    kept = np.clip(below[:-1], cut, total - cut) - cut  # members up to each score, tails left out
+    size = total - 2 * cut
+    return np.asarray(ordered[-1] - np.diff(ordered) @ (kept / size))
+
+
+def canonical(stratum: Array) -> Array:
+    """Returns the seeds in an order that depends on their values alone."""
+    return stratum[np.lexsort(stratum.reshape(len(stratum), -1).T[::-1])]
+
+
+def _mean_of_columns(table: Array) -> Array:
+    present = ~np.isnan(table)
+    counts = present.sum(axis=1)
+    sums = np.where(present, table, 0.0).sum(axis=1)
+    means = sums / np.maximum(counts, 1)
+    return np.asarray((means * (counts > 0)).sum(axis=1) / np.maximum((counts > 0).sum(axis=1), 1))

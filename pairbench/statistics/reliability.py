@@ -1,0 +1,125 @@
+"""How steadily runs learn, and how badly they can go.
+
+The measures of S. Chan et al., "Measuring the Reliability of Reinforcement Learning Algorithms"
+(ICLR 2020, arXiv 1912.05663, section 4), in the units of the scores. Two things differ, because a
+curve here has about ten points and not a thousand: the window of a measure within a run is the
+whole run, and curves are not low-pass filtered before runs are compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pairbench.statistics.aggregates import Array
+
+TAIL = 0.05
+"""The share of worst values that a conditional value at risk averages, as in the paper."""
+
+
+def drawdowns(curve: ArrayLike) -> Array:
+    """Returns how far each point of a learning curve (P,) lies below its running maximum.
+
+    Raises:
+        ValueError: if the curve has no point.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError("a learning curve without a point has no drawdown")
+    return np.asarray(np.maximum.accumulate(values) - values)
+
+
+def drawdown(curve: ArrayLike) -> float:
+    """Returns the largest fall of a learning curve (P,) below its running maximum, at least 0."""
+    return float(drawdowns(curve).max())
+
+
+def differences(curve: ArrayLike, times: ArrayLike | None = None) -> Array:
+    """Returns the changes between successive points of a curve (P,): (P - 1,), the trend removed.
+
+    With `times` (P,), increasing, they are changes per unit of time, and curves measured at
+    different intervals can be compared.
+
+    Raises:
+        ValueError: if there are fewer than two points, or the times do not fit or do not increase.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    if values.ndim != 1 or values.size < 2:
+        raise ValueError("changes along a learning curve need at least two points")
+    if times is None:
+        return np.asarray(np.diff(values))
+    at = np.asarray(times, dtype=np.float64)
+    if at.shape != values.shape or (np.diff(at) <= 0).any():
+        raise ValueError("a learning curve needs one time per point, each later than the last")
+    return np.asarray(np.diff(values) / np.diff(at))
+
+
+def conditional_value_at_risk(
+    values: ArrayLike, tail: float = TAIL, *, upper: bool = False
+) -> float:
+    """Returns the mean of the values (n,) at or below their `tail` quantile.
+
+    With `upper`, of those at or above the 1 - `tail` quantile. Of up to 20 different values and a
+    tail of 0.05 it is the worst one.
+
+    Raises:
+        ValueError: if there is no value or the tail is not in (0, 1].
+    """
+    array = np.asarray(values, dtype=np.float64).ravel()
+    if not array.size or not 0 < tail <= 1:
+        raise ValueError("a value at risk needs values, and a tail above 0 and up to 1")
+    signed = -array if upper else array
+    worst = signed[signed <= np.quantile(signed, tail)]
+    return float(-worst.mean() if upper else worst.mean())
+
+
+def dispersion_across_time(curve: ArrayLike, times: ArrayLike | None = None) -> float:
+    """Returns the interquartile range of a run's changes between evaluations: how much it jitters.
+
+    A steady climb, however steep, has none. The paper's DT; see `differences` for the arguments.
+    """
+    return _interquartile_range(differences(curve, times))
+
+
+def short_term_risk(curve: ArrayLike, times: ArrayLike | None = None, tail: float = TAIL) -> float:
+    """Returns the mean of a run's worst changes between evaluations: lower is worse.
+
+    The paper's SRT, the conditional value at risk of `differences`.
+    """
+    return conditional_value_at_risk(differences(curve, times), tail)
+
+
+def long_term_risk(curve: ArrayLike, tail: float = TAIL) -> float:
+    """Returns the mean of a run's deepest `drawdowns`: higher is worse.
+
+    The paper's LRT. Of up to 20 evaluations it is `drawdown`.
+    """
+    return conditional_value_at_risk(drawdowns(curve), tail, upper=True)
+
+
+def dispersion_across_runs(curves: ArrayLike) -> Array:
+    """Returns the interquartile range over runs at each evaluation: curves (n, P) give (P,).
+
+    The paper's DR.
+
+    Raises:
+        ValueError: if there is no run.
+    """
+    table = np.asarray(curves, dtype=np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ValueError("dispersion across runs needs learning curves of equal length")
+    high, low = np.quantile(table, [0.75, 0.25], axis=0)
+    return np.asarray(high - low)
+
+
+def risk_across_runs(scores: ArrayLike, tail: float = TAIL) -> float:
+    """Returns the mean final score of the worst runs, scores (n,).
+
+    The paper's RR. Of up to 20 runs and the usual tail it is the worst run's score.
+    """
+    return conditional_value_at_risk(scores, tail)
+
+
+def _interquartile_range(values: Array) -> float:
+    high, low = np.quantile(values, [0.75, 0.25])
+    return float(high - low)

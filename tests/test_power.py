@@ -1,0 +1,95 @@
+"""What seeds can show: published powers of t-tests, and a simulation of the plan they make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairbench import statistics
+from pairbench.seeding import generator
+
+FEW = settings(max_examples=25, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("effect", "paired", "seeds"),
+    [
+        # Cohen (1988), tables 2.4.1: two samples, two-sided .05, power .80.
+        (0.2, False, 394),  # 393 in his table, which rounds the normal approximation
+        (0.5, False, 64),
+        (0.8, False, 26),
+        # The same effects of one sample, as G*Power 3.1 prints them.
+        (0.2, True, 199),
+        (0.5, True, 34),
+        (0.8, True, 15),
+    ],
+)
+def test_published_numbers_of_seeds(effect: float, paired: bool, seeds: int) -> None:
+    assert statistics.seeds_needed(effect, 1.0, paired=paired) == seeds
+    assert statistics.seeds_needed(-3 * effect, 3.0, paired=paired) == seeds
+
+
+def test_published_powers() -> None:
+    assert statistics.power_of_t_test(0.5 * 34**0.5, 33) == pytest.approx(0.8078, abs=1e-4)
+    assert statistics.power_of_t_test(0.5 * 32**0.5, 126) == pytest.approx(0.8015, abs=1e-4)
+    for df in (1, 4, 30):
+        assert statistics.power_of_t_test(0.0, df) == pytest.approx(0.05, abs=1e-5)
+    with pytest.raises(ValueError, match="degree of freedom"):
+        statistics.power_of_t_test(1.0, 0)
+    with pytest.raises(ValueError, match="false alarm"):
+        statistics.detectable_shift(4, power=0.04)
+
+
+def test_minimum_detectable_difference_by_hand() -> None:
+    """Differences 1, 2, 3 have deviation 1: a standard error of 1 / sqrt(3) at two df."""
+    shift = statistics.detectable_shift(2)
+    assert statistics.power_of_t_test(shift, 2) == pytest.approx(0.8, abs=1e-6)
+    a, b = [11.0, 22.0, 33.0], [10.0, 20.0, 30.0]
+    paired = statistics.minimum_detectable_difference(a, b)
+    assert paired == pytest.approx(shift / 3**0.5)
+    # Apart, variances 121 and 100 over three seeds each, at four df.
+    apart = statistics.minimum_detectable_difference(a, b, paired=False)
+    assert apart == pytest.approx((221 / 3) ** 0.5 * statistics.detectable_shift(4))
+    for one, other in (([1.0], [2.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])):
+        with pytest.raises(ValueError, match="seeds"):
+            statistics.minimum_detectable_difference(one, other)
+
+
+def test_seeds_at_the_ends() -> None:
+    assert statistics.seeds_needed(0.0, 1.0) is None
+    assert statistics.seeds_needed(1e-6, 1.0) is None
+    assert statistics.seeds_needed(9.0, 0.0) == 6  # 2 / 2^5 is above 5%, 2 / 2^6 is not
+    assert statistics.seeds_needed(9.0, 0.1) == 6
+    assert statistics.seeds_needed(9.0, 0.0, paired=False) == 2
+    with pytest.raises(ValueError, match="finite"):
+        statistics.seeds_needed(float("nan"), 1.0)
+
+
+@FEW
+@given(
+    st.lists(st.integers(-30, 30).map(float), min_size=3, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_scale_order_and_the_two_functions_agree(scores: list[float], random: object) -> None:
+    a, b = np.array(scores), np.arange(len(scores)) ** 1.5
+    detectable = statistics.minimum_detectable_difference(a, b)
+    order = list(range(len(scores)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    again = statistics.minimum_detectable_difference(b[order], a[order])
+    assert again == pytest.approx(detectable)
+    assert statistics.minimum_detectable_difference(4 * a, 4 * b) == pytest.approx(4 * detectable)
+    deviation = float(np.std(a - b, ddof=1))
+    needed = statistics.seeds_needed(detectable * 1.0001, deviation)
+    assert needed == max(len(scores), 6)
+
+
+def test_the_plan_holds_in_a_simulation() -> None:
+    """At the seeds planned for 80% the sign-flip test finds about as many (standard error 2%)."""
+    effect = 0.8
+    seeds = statistics.seeds_needed(effect, 1.0)
+    assert seeds == 15
+    draws = generator(2, "test:power").normal(effect, 1.0, (400, seeds))
+    found = np.mean([statistics.sign_flip_p_value(row) <= 0.05 for row in draws])
+    assert 0.74 <= found <= 0.86
