@@ -36,6 +36,7 @@ class KRPO(GRPO):
     """
 
     source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
+    ordered = True
     presets: ClassVar[Presets] = {
         "control": {**CONTROL, "beta": 0.0},
         "control@critic-free": CONTROL_CRITIC_FREE,

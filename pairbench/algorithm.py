@@ -110,6 +110,7 @@ class Algorithm(ABC):
             or "random" (`Task.random_policy`); None for methods that learn.
         kinds: the kinds of task it can run on, or None for any; a task may refuse it all the same.
         packages: distributions its numbers depend on, whose versions each record then holds.
+        ordered: whether the order of a group's responses is part of the method (it should not be).
     """
 
     name: ClassVar[str]
@@ -118,6 +119,7 @@ class Algorithm(ABC):
     floor: ClassVar[Literal["reference", "random"] | None] = None
     kinds: ClassVar[tuple[str, ...] | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
+    ordered: ClassVar[bool] = False
 
     class Config(AlgorithmConfig):
         """Overridden by each algorithm."""

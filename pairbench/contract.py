@@ -65,6 +65,9 @@ MASKED = (
 )
 """Fields of a batch that mean nothing where its mask is 0."""
 
+USED_UP = ("score", "components", "domain_share", "step_reward", "next_value", "boundary")
+"""Fields that minibatches lack: an algorithm has read them by the end of `prepare`."""
+
 
 class Finding(NamedTuple):
     """What one check says of an algorithm.
@@ -120,6 +123,13 @@ class Table:
             all_logp=every[:, 0] if batch.steps == 1 else None,
         )
 
+    def view(self, batch: Batch) -> PolicyOutput:
+        """Returns what it makes of a batch, and of the offline pairs beside it if it has any."""
+        output = self(batch)
+        if batch.offline is not None:
+            output.offline = self(batch.offline)
+        return output
+
     @property
     def leaves(self) -> list[Tensor]:
         """The tensors that a loss may have a gradient in."""
@@ -139,13 +149,15 @@ class Situation:
         algorithm: the class.
         config: its settings.
         kind: "control" (ragged, exact divergences, each step on its own), "language" (ragged, no
-            exact divergences) or "tabular" (one step, all responses enumerable).
+            exact divergences, two domains) or "tabular" (one step, all responses enumerable).
+        unit: whether scores are in [0, 1], as rewards that can be verified are; else any numbers.
     """
 
     label: str
     algorithm: type[Algorithm]
     config: AlgorithmConfig
     kind: str
+    unit: bool = False
 
     def fresh(self) -> Algorithm:
         """Returns a new instance."""
@@ -180,10 +192,40 @@ class Situation:
             tied: the oracle has no preference: equal scores, no pairs, no rewards.
             extreme: policy, sampler and reference disagree by up to `EXTREME` nats a step.
         """
-        needs, T = self.needs, self.steps
+        needs = self.needs
         draw = generator(0, f"contract:{self.kind}")
+        both = needs.offline and needs.data == "groups+pairs"
         size = 2 if needs.data == "pairs" else self.config.group_size
         groups = GROUPS if size > 1 else 4 * GROUPS
+        draft = _Draft(needs, self.kind, draw, dtype, moved, tied, extreme, self.unit)
+        batch, logits, values = draft.batch(groups, size, self.steps, needs.offline and not both)
+        if both:
+            longer = self.steps if self.kind == "tabular" else self.steps + 1
+            offline, more, _ = draft.batch(groups, 2, longer, True, len(logits))
+            batch = replace(batch, offline=offline)
+            logits = torch.cat([logits, more])
+        exact = self.kind != "language"
+        return batch.check(), Table(logits, values, exact=exact, stepwise=exact)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What the batches of one world have in common; see `Situation.world`."""
+
+    needs: Needs
+    kind: str
+    draw: np.random.Generator
+    dtype: torch.dtype
+    moved: float
+    tied: bool
+    extreme: bool
+    unit: bool
+
+    def batch(
+        self, groups: int, size: int, T: int, offline: bool, first: int = 0
+    ) -> tuple[Batch, Tensor, Tensor | None]:
+        """Returns a batch whose states are numbered from `first`, their logits and values."""
+        needs, draw = self.needs, self.draw
         B = groups * size
         lengths = draw.integers(1, T + 1, size=B)
         lengths[0], lengths[-1] = T, 1
@@ -193,10 +235,10 @@ class Situation:
             where = np.repeat(np.arange(groups), size)[:, None]
         states = int(where.max()) + 1
         sampler = draw.normal(size=(states, WORDS))
-        now = sampler + moved * draw.normal(size=sampler.shape)
+        now = sampler + self.moved * draw.normal(size=sampler.shape)
         reference = sampler + 0.3 * draw.normal(size=sampler.shape)
         responses = (sampler[where] + draw.gumbel(size=(B, T, WORDS))).argmax(2)
-        if extreme:
+        if self.extreme:
             height = min(EXTREME, EXTREME_RESPONSE / T)
             now, sampler, reference = (
                 height * draw.integers(0, 2, size=sampler.shape).astype(np.float64)
@@ -204,48 +246,51 @@ class Situation:
             )
             responses = draw.integers(0, WORDS, size=(B, T))
         old, ref = _log_softmax(sampler)[where], _log_softmax(reference)[where]
-        utility = np.full(B, 0.1) if tied else draw.normal(size=B)
-        value = (0.0 if tied else 1.0) * draw.normal(size=states)
-        reward = (0.0 if tied else 1.0) * draw.normal(size=(B, T)) * mask
+        spread = 0.0 if self.tied and not offline else 1.0
+        parts = draw.random((B, 2)) if self.unit else draw.normal(size=(B, 2))
+        parts = 0.1 * (1.0 - spread) + spread * parts
+        utility = parts.mean(1)
+        value = spread * draw.normal(size=states)
+        reward = spread * draw.normal(size=(B, T)) * mask
         estimate = value[where] * mask
         last = np.arange(T) >= lengths[:, None] - 1
         after = np.where(last, 0.0, np.roll(estimate, -1, axis=1))
+        shares = draw.choice([0.25, 0.75], size=groups).repeat(size)
+        compares = needs.data in ("pairs", "groups+pairs") or needs.feedback == "comparisons"
         pairs = None
-        if needs.data in ("pairs", "groups+pairs") or needs.feedback == "comparisons":
-            pairs = _pairs(utility, size, needs, tied and not needs.offline, draw)
+        if offline or (compares and not needs.offline):
+            pairs = _pairs(utility, size, needs, self.tied and not offline, draw)
 
         def real(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(dtype)
+            return torch.from_numpy(array).to(self.dtype)
 
         def said(array: np.ndarray) -> Tensor:
             chosen = np.take_along_axis(array, responses[:, :, None], 2)[:, :, 0]
             return real(chosen * mask)
 
         learns = needs.data == "steps"
+        scores = needs.feedback == "scores" and not offline
+        exact = self.kind != "language"
         batch = Batch(
-            contexts=torch.from_numpy(where),
+            contexts=torch.from_numpy(where + first),
             responses=torch.from_numpy(responses),
             mask=real(mask),
             old_logp=said(old),
             group=torch.arange(groups).repeat_interleave(size),
             ref_logp=said(ref) if needs.reference else None,
-            score=real(utility) if needs.feedback == "scores" else None,
+            score=real(utility) if scores and not needs.components else None,
+            components=real(parts) if scores and needs.components else None,
+            domain_share=None if exact or offline else real(shares),
             step_reward=real(reward) if learns else None,
             value=real(estimate) if needs.critic else None,
             next_value=real(after) if learns and needs.critic else None,
             boundary=real(last.astype(np.float64)) if learns else None,
             pairs=pairs,
-            old_dist=real(old) if self.kind != "language" else None,
-            ref_dist=real(ref) if self.kind != "language" and needs.reference else None,
-            sampler=-1 if needs.offline else 3,
+            old_dist=real(old) if exact else None,
+            ref_dist=real(ref) if exact and needs.reference else None,
+            sampler=-1 if offline else 3,
         )
-        table = Table(
-            real(now),
-            real(value) if needs.critic else None,
-            exact=self.kind != "language",
-            stepwise=self.kind != "language",
-        )
-        return batch.check(), table
+        return batch, real(now), real(value) if needs.critic else None
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -259,7 +304,7 @@ def _pairs(
     pairs: list[tuple[int, int]] = []
     for start in range(0, 0 if tied else len(utility), size):
         rows = list(range(start, start + size))
-        if needs.data == "pairs" or needs.queries == "best-worst":
+        if needs.data == "pairs" or needs.offline or needs.queries == "best-worst":
             order = sorted(rows, key=lambda row: float(utility[row]))
             pairs.append((order[-1], order[0]))
             continue
@@ -283,10 +328,12 @@ def _as_trained(
 ) -> tuple[Batch, Signal]:
     """What the trainer would hand to a loss: the signal, and the batch without what it used up."""
     with torch.no_grad():
+        batch = algorithm.select(batch)
         signal = algorithm.prepare(batch, progress, iteration)
     if situation.by_steps:
         signal, batch = flatten_signal(signal, batch.mask), batch.flatten_steps()
-    return replace(batch, score=None, step_reward=None, next_value=None, boundary=None), signal
+    used: dict[str, Any] = dict.fromkeys(USED_UP)
+    return replace(batch, **used), signal
 
 
 def _look(
@@ -300,7 +347,7 @@ def _look(
     """Returns the loss of a whole batch with its gradient."""
     algorithm = algorithm or situation.fresh()
     lean, signal = _as_trained(situation, algorithm, batch, progress, iteration)
-    return _slope(algorithm.loss(table(lean), lean, signal), table)
+    return _slope(algorithm.loss(table.view(lean), lean, signal), table)
 
 
 def _slope(loss: Loss, table: Table) -> Seen:
@@ -360,23 +407,24 @@ class Subject:
         if issubclass(cls, External):
             raise DoesNotApply(f"{_name(cls)} brings its own trainer and has no loss here")
         kinds = cls.kinds or ("control", "language", "tabular")
-        wanted: list[tuple[str, Mapping[str, Any], str]] = [
-            ("default settings", {}, kind) for kind in kinds
+        wanted: list[tuple[str, Mapping[str, Any], str, bool]] = [
+            ("default settings and scores in [0, 1]", {}, kind, True) for kind in kinds
         ]
         for name, settings in cls.presets.items():
             kind = name.partition("@")[0]
             if kind in kinds:
                 merged = {**cls.presets.get(kind, {}), **settings}
-                wanted.append((f"the {name} preset", merged, kind))
-        found: dict[tuple[str, str], Situation] = {}
-        for label, settings, kind in wanted:
+                wanted.append((f"the {name} preset", merged, kind, False))
+        found: dict[tuple[str, str, bool], Situation] = {}
+        for label, settings, kind, unit in wanted:
             config = cls.Config(**{**settings, **self.settings})
             needs = cls(config).needs
             if needs.data == "nothing":
                 raise DoesNotApply(f"{_name(cls)} says that it needs no data, and so has no loss")
             kind = "tabular" if needs.enumerable or kind not in _SHAPES else kind
             label = f"{label}, {_SHAPES[kind]}"
-            found.setdefault((config.model_dump_json(), kind), Situation(label, cls, config, kind))
+            situation = Situation(label, cls, config, kind, unit)
+            found.setdefault((config.model_dump_json(), kind, unit), situation)
         return list(found.values())
 
     def everywhere(self, look: Callable[[Situation], bool | None], sentence: str) -> str:
@@ -385,6 +433,8 @@ class Subject:
         for situation in self.situations:
             try:
                 count += look(situation) is not False
+            except DoesNotApply:
+                raise
             except Broken as error:
                 raise Broken(f"with {situation.label}, {error}") from error
             except Exception as error:
@@ -502,8 +552,10 @@ def settings(subject: Subject) -> str:
         asks = needs.feedback == "comparisons" or needs.data in ("pairs", "groups+pairs")
         if asks and not needs.offline and needs.queries == "none":
             raise Broken(f"with {label}, it needs pairs but says by no queries which to compare")
-        if needs.offline and needs.data != "pairs":
+        if needs.offline and needs.data not in ("pairs", "groups+pairs"):
             raise Broken(f"with {label}, it needs offline {needs.data}: only pairs can be offline")
+        if needs.components and needs.feedback != "scores":
+            raise Broken(f"with {label}, it needs components of {needs.feedback}: say scores")
     return f"defaults and {len(configs) - 1} presets are valid, and the same after JSON"
 
 
@@ -514,7 +566,10 @@ def signal(subject: Subject) -> str:
         batch, _ = situation.world()
         algorithm = situation.fresh()
         with torch.no_grad():
-            found = algorithm.prepare(batch, 0.25, 3)
+            batch = algorithm.select(batch)
+            if not isinstance(batch, Batch):
+                raise Broken("select() must return a Batch")
+            found = algorithm.prepare(batch.check(), 0.25, 3)
         if not isinstance(found, Mapping):
             raise Broken("prepare() must return a mapping of names to tensors")
         for name, tensor in found.items():
@@ -563,27 +618,18 @@ def padding(subject: Subject) -> str:
         if situation.steps == 1:
             return False
         batch, table = situation.world()
-        unreal = batch.mask == 0
         draw = generator(1, "contract:padding")
-
-        def noise(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            extra = torch.from_numpy(3.0 * draw.normal(size=tuple(tensor.shape)))
-            where = unreal if tensor.ndim == 2 else unreal.unsqueeze(2)
-            return torch.where(where, tensor + extra.to(tensor.dtype), tensor)
-
-        changed: dict[str, Any] = {name: noise(getattr(batch, name)) for name in MASKED}
-        changed["responses"] = torch.where(unreal, (batch.responses + 3) % WORDS, batch.responses)
-        other = replace(batch, **changed).check()
-        idle = batch.contexts[unreal]
+        other, idle = _padded(batch, draw)
+        if batch.offline is not None:
+            beside, more = _padded(batch.offline, draw)
+            other, idle = replace(other, offline=beside), torch.cat([idle, more])
         logits = table.logits.detach().clone()
         logits[idle] += torch.from_numpy(3.0 * draw.normal(size=(len(idle), WORDS)))
         values = None if table.values is None else table.values.detach().clone()
         if values is not None:
             values[idle] += 3.0
         moved = Table(logits, values, table.exact, table.stepwise)
-        before, after = _look(situation, batch, table), _look(situation, other, moved)
+        before, after = _look(situation, batch, table), _look(situation, other.check(), moved)
         for leaf in before.gradients:
             if bool(leaf[idle].any()):
                 raise Broken("masked steps get a gradient")
@@ -591,6 +637,22 @@ def padding(subject: Subject) -> str:
         return None
 
     return subject.everywhere(look, "what stands at masked steps changes no bit")
+
+
+def _padded(batch: Batch, draw: np.random.Generator) -> tuple[Batch, Tensor]:
+    """Returns a batch with other values at its masked steps, and the states that stand there."""
+    unreal = batch.mask == 0
+
+    def noise(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        extra = torch.from_numpy(3.0 * draw.normal(size=tuple(tensor.shape)))
+        where = unreal if tensor.ndim == 2 else unreal.unsqueeze(2)
+        return torch.where(where, tensor + extra.to(tensor.dtype), tensor)
+
+    changed: dict[str, Any] = {name: noise(getattr(batch, name)) for name in MASKED}
+    changed["responses"] = torch.where(unreal, (batch.responses + 3) % WORDS, batch.responses)
+    return replace(batch, **changed), batch.contexts[unreal]
 
 
 def _shuffled(subject: Subject, members: bool) -> str:
@@ -601,6 +663,9 @@ def _shuffled(subject: Subject, members: bool) -> str:
         size = batch.group_size
         if members and size == 1:
             return False
+        if members and situation.algorithm.ordered:
+            name = _name(situation.algorithm)
+            raise DoesNotApply(f"{name} says that the order of a group's responses is part of it")
         draw = generator(2, "contract:order")
         order = draw.permutation(batch.n_groups) if not members else np.arange(batch.n_groups)
         rows = order[:, None] * size + np.arange(size)
@@ -673,11 +738,11 @@ def mutation(subject: Subject) -> str:
         algorithm = situation.fresh()
         before = _copies(batch, {})
         with torch.no_grad():
-            found = algorithm.prepare(batch, 0.25, 3)
+            algorithm.prepare(algorithm.select(batch), 0.25, 3)
         _unchanged(before, _copies(batch, {}), "prepare()")
         lean, found = _as_trained(situation, algorithm, batch, 0.25, 3)
         before = _copies(lean, found)
-        loss = algorithm.loss(table(lean), lean, found)
+        loss = algorithm.loss(table.view(lean), lean, found)
         _unchanged(before, _copies(lean, found), "loss()")
         _slope(loss, table)
         _unchanged(before, _copies(lean, found), "the loss's backward()")
@@ -691,6 +756,8 @@ def _copies(batch: Batch, found: Signal) -> dict[str, Tensor]:
         for field in fields(batch)
         if isinstance(tensor := getattr(batch, field.name), Tensor)
     }
+    if batch.offline is not None:
+        named |= {f"offline {name}": tensor for name, tensor in _copies(batch.offline, {}).items()}
     named |= {f"signal[{name!r}]": tensor for name, tensor in found.items()}
     return {name: tensor.detach().clone() for name, tensor in named.items()}
 
@@ -752,7 +819,7 @@ def minibatch(subject: Subject) -> str:
             for count in (2, lean.n_groups):
                 stream = generator(3, "contract:minibatch")
                 for part, rows in minibatches(lean, found, count, stream):
-                    _finite(_slope(algorithm.loss(table(part), part, rows), table))
+                    _finite(_slope(algorithm.loss(table.view(part), part, rows), table))
 
     return subject.everywhere(look, "finite on every minibatch, down to a single group")
 

@@ -408,6 +408,8 @@ def _about(row: Sequence[tuple[Submitted, RunRecord]], board: Board | None) -> l
     for one, other in row:
         if one.reproduced is not None:
             lines.append(f"  - its beginning run again (seed {other.seed}): {one.reproduced}")
+    if all(one.reproduced is None for one, _ in row):
+        lines.append("  - no part of it was run again")
     remarks = dict.fromkeys(printable(remark) for one, _ in row for remark in one.remarks)
     lines += [f"  - to know: {remark}" for remark in remarks]
     return [*lines, ""]

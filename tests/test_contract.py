@@ -15,14 +15,20 @@ from torch import Tensor
 
 from pairbench import contract
 from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets
-from pairbench.batch import Batch, Signal
+from pairbench.batch import Batch, Signal, pick
 from pairbench.cli import main
 from pairbench.contract import NAMES, Finding, check
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import BUILT_IN, entries, get_algorithm
 
-LEARNERS = ("dpo", "grpo", "hard-pair-grpo", "orpo", "ppo", "soft-pair-grpo")
+BUILT = [entry.name for entry in entries("algorithm").values() if entry.origin == BUILT_IN]
+OTHERS = [
+    name for name in BUILT if name in ("random", "reference") or name.startswith(("sb3-", "trl-"))
+]
+"""Floor rows and other libraries' trainers."""
+
+LEARNERS = [name for name in BUILT if name not in OTHERS]
 ON_THE_BANDIT = ("bandit", "learning")
 SYNTHETIC = tuple(name for name in NAMES if name not in ON_THE_BANDIT)
 
@@ -284,22 +290,20 @@ def one(algorithm: type[Algorithm], name: str, **options: Any) -> Finding:
 
 
 @pytest.mark.parametrize("algorithm", LEARNERS)
-def test_built_in_algorithms_keep_the_contract(algorithm: str) -> None:
+def test_built_in_algorithms_keep_the_contract(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "BANDIT_STEPS", 5000)
     found = check(get_algorithm(algorithm))
     assert [f.name for f in found] == list(NAMES)
     assert {f.name: f.sentence for f in found if f.passed is False} == {}
     moot = {f.name for f in found if f.passed is None}
-    assert moot == ({"member-order"} if algorithm == "ppo" else set())
+    assert moot == ({"member-order"} if algorithm in ("krpo", "ppo") else set())
 
 
 def test_rows_without_a_loss_of_ours_are_skipped_with_a_reason() -> None:
-    others = [
-        entry.name
-        for entry in entries("algorithm").values()
-        if entry.origin == BUILT_IN and entry.name not in LEARNERS
-    ]
-    assert {"random", "reference", "sb3-ppo", "trl-grpo"} <= set(others)
-    for name in others:
+    assert {"random", "reference", "sb3-ppo", "trl-grpo"} <= set(OTHERS)
+    for name in OTHERS:
         try:
             cls = get_algorithm(name)
         except PairBenchError:  # an extra that is not installed
@@ -372,6 +376,43 @@ def test_global_generators_are_as_they_were_before_a_check() -> None:
     assert before == (torch.rand(1), np.random.rand(), random.random())  # noqa: NPY002
 
 
+def test_a_method_may_say_that_order_is_part_of_it() -> None:
+    found = one(variant(prepare=against_the_first, ordered=True), "member-order")
+    assert found.passed is None and "is part of it" in found.sentence
+
+
+def keeping(self: Sound, batch: Batch) -> Batch:
+    size = self.config.group_size
+    kept = torch.arange(len(batch)).view(-1, size)[:, : size // 2].reshape(-1)
+    return pick(batch, kept, size // 2)
+
+
+def halved(self: Sound, batch: Batch) -> Signal:
+    assert batch.score is not None
+    groups = batch.score.view(-1, self.config.group_size // 2)
+    return {"advantage": (groups - groups.mean(1, keepdim=True)).view(-1, 1)}
+
+
+def test_what_a_method_selects_is_what_it_is_given() -> None:
+    chosen = variant(prepare=halved, select=keeping)
+    synthetic = [name for name in SYNTHETIC if name != "member-order"]
+    assert [f for f in check(chosen, only=synthetic) if not f.passed] == []
+    lost = one(variant(select=lambda self, batch: None), "signal")
+    assert lost.passed is False and "select() must return a Batch" in lost.sentence
+
+
+def test_scores_are_in_the_unit_interval_by_default_and_any_number_under_a_preset() -> None:
+    low = []
+    for situation in contract.Subject(Sound, {}).situations:
+        batch, _ = situation.world()
+        assert batch.score is not None
+        assert situation.unit == situation.label.startswith("default settings")
+        if situation.unit:
+            assert batch.score.min() >= 0.0 and batch.score.max() <= 1.0
+        low.append(float(batch.score.min()))
+    assert min(low) < 0.0
+
+
 def test_an_unknown_check_is_named() -> None:
     with pytest.raises(PairBenchError, match="no check 'paddling'; known are documents"):
         check(Sound, only=("paddling",))
@@ -388,6 +429,8 @@ def test_an_unknown_check_is_named() -> None:
         Needs("groups+pairs", "scores", "all-pairs"),
         Needs("pairs", "comparisons", "best-worst"),
         Needs("pairs", "comparisons", offline=True, reference=True),
+        Needs("groups+pairs", "scores", offline=True, reference=True),
+        Needs("groups", "scores", components=True),
         Needs("steps", "rewards", critic=True),
     ],
     ids=str,
@@ -400,8 +443,20 @@ def test_batches_hold_what_is_needed_and_no_more(kind: str, needs: Needs) -> Non
     assert torch.equal(batch.old_logp, again.old_logp)
     assert torch.equal(batch.mask, again.mask)
     assert (batch.ref_logp is not None) == needs.reference
-    assert (batch.score is not None) == (needs.feedback == "scores")
-    assert (batch.pairs is not None) == ("pairs" in needs.data or needs.feedback == "comparisons")
+    scores = needs.feedback == "scores"
+    assert (batch.score is not None) == (scores and not needs.components)
+    assert (batch.components is not None) == needs.components
+    assert (batch.domain_share is not None) == (kind == "language" and batch.sampler != -1)
+    beside = needs.offline and needs.data == "groups+pairs"
+    assert (batch.offline is not None) == beside
+    compared = "pairs" in needs.data or needs.feedback == "comparisons"
+    assert (batch.pairs is not None) == (compared and not beside)
+    if batch.offline is not None:
+        assert batch.offline.pairs is not None and batch.offline.sampler == -1
+        assert batch.offline.steps == (1 if kind == "tabular" else batch.steps + 1)
+        assert not set(batch.contexts.unique().tolist()) & set(
+            batch.offline.contexts.unique().tolist()
+        )
     assert (batch.step_reward is not None) == (needs.data == "steps")
     assert (batch.value is not None) == needs.critic
     assert batch.steps == (1 if kind == "tabular" else contract.STEPS)
@@ -457,7 +512,7 @@ def test_the_command_says_what_was_found(
     monkeypatch.setattr("pairbench.registry.get_algorithm", lambda name: variant(unmasked))
     status, printed = said(capsys, "sound", "--only", "padding,repeat")
     assert status == 1
-    assert printed.out.startswith("FAILED  padding  with default settings, ")
+    assert printed.out.startswith("FAILED  padding  with default settings and scores in [0, 1], ")
     assert printed.out.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
 
 

@@ -445,6 +445,7 @@ def test_a_method_from_elsewhere_must_say_from_where(mine: Path) -> None:
     text = submit.pull_request(found, [])
     assert "Title: my-own on preference-bandit" in text
     assert "  - its package can be installed from: (say where)" in text
+    assert "  - no part of it was run again" in text
 
 
 def test_a_librarys_own_trainer_is_left_alone(tmp_path: Path) -> None:
