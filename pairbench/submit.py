@@ -29,8 +29,6 @@ from pairbench.store import PAGES, Store, Unreadable, read_record, read_series
 
 ORIGIN = (
     "started",
-    "git_commit",
-    "git_changed",
     "source_sha256",
     "python",
     "packages",
