@@ -260,7 +260,7 @@ def in_its_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
     process = spawn.Process(target=_work, args=(report, work, *arguments))
     process.start()
     process.join()
-    assert process.exitcode == 0
+    assert process.exitcode == 0, f"the process ended with status {process.exitcode}"
     return report.get()
 
 
