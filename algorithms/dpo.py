@@ -39,7 +39,7 @@ class DPO(Algorithm):
         },
         "control@critic-free": {**CONTROL_CRITIC_FREE, "lr": 6e-4},
         "language": {"contexts": 64, "minibatches": 2, "lr": 5e-4},
-        "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
+        "language@smollm2-135m": {"contexts": 16, "lr": 3e-5},
         "tabular": {**TABULAR, "data": "on-policy", "reference": "sampler", "beta": 1.0},
     }
 

@@ -37,7 +37,7 @@ CONTROL_CRITIC_FREE = {
 LANGUAGE = {"contexts": 8, "group_size": 8, "minibatches": 2, "lr": 2e-4}
 """The same on language tasks: 64 completions and two gradient steps an iteration."""
 
-LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 1e-5}
+LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 3e-5}
 """What SmolLM2-135M wants otherwise."""
 
 TABULAR = {"contexts": 32, "group_size": 8, "epochs": 4, "minibatches": 4, "lr": 0.03}

@@ -54,8 +54,8 @@ EVALUATION_SEED = 0
 PRETRAINED = "smollm2-135m"
 """The variant whose presets and settings any pretrained model takes."""
 
-_INITIAL: dict[str, Look] = {}
-"""What the initial policy of the last task says; all runs of a task in a process begin with it."""
+_INITIAL: dict[str, Initial] = {}
+"""Of the last task's initial policy; all runs of a task in a process begin with it."""
 
 GOLD, PROXY = "gold judge", "proxy judge"
 """What scores by the two judges are called."""
@@ -137,6 +137,14 @@ class Look:
     texts: list[str]
     scores: dict[str, NDArray[np.float64]]
     measures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What the initial policy, the reference, says, and its log-probabilities of held-out pairs."""
+
+    look: Look
+    pairs: Tensor
 
 
 class LanguageTask(Task):
@@ -294,7 +302,7 @@ class LanguageTask(Task):
         )
         if key not in _INITIAL:
             _INITIAL.clear()
-            _INITIAL[key] = self._look(policy)
+            _INITIAL[key] = Initial(self._look(policy), policy.reference_logp(*self._pairs()))
         self._initial = _INITIAL[key]
         return policy
 
@@ -451,7 +459,7 @@ class LanguageTask(Task):
 
     def evaluate(self, policy: Policy, final: bool) -> Evaluation:
         assert isinstance(policy, LanguagePolicy)
-        now, before = self._look(policy), self._initial
+        now, before = self._look(policy), self._initial.look
         self.cost.evaluation_steps += int(now.mask.sum())
         self._last = now
         reference = policy.reference_logp(self._evaluation.ids, now.responses, now.mask)
@@ -507,17 +515,21 @@ class LanguageTask(Task):
         ids = [prompt_id(pair.prompt) for pair in self._evaluation.pairs]
         return {"prompt": ids, "completion": self._last.texts}
 
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns contexts, answers and mask of the held-out pairs."""
+        batch = self._offline(self._evaluation)
+        return batch.contexts, batch.responses, batch.mask
+
     def _likelihoods(self, policy: LanguagePolicy) -> dict[str, NDArray[np.float64]]:
         """Returns, per held-out pair, whether the implicit reward orders it, and by how much.
 
         The implicit reward is the log-ratio to the reference (arXiv 2305.18290, equation 5); equal
         rewards count one half. The margin is of mean log-probabilities per token, without it.
         """
-        batch = self._offline(self._evaluation)
-        rows = batch.contexts, batch.responses, batch.mask
-        logp = policy.logp(*rows)
-        ratio = ((logp - policy.reference_logp(*rows)) * batch.mask).sum(1)
-        likelihood = (logp * batch.mask).sum(1) / batch.mask.sum(1)
+        rows = self._pairs()
+        logp, mask = policy.logp(*rows), rows[-1]
+        ratio = ((logp - self._initial.pairs) * mask).sum(1)
+        likelihood = (logp * mask).sum(1) / mask.sum(1)
         gap, margin = (x[0::2] - x[1::2] for x in (ratio, likelihood))
         accuracy = 0.5 * (1.0 + gap.sign())
         return {
