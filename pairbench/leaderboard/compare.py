@@ -136,8 +136,9 @@ def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparis
 
     Args:
         records: any records, in any order.
-        a, b: row names as a board shows them, or at least eight characters of a configuration's
+        a: a row's name as a board shows it, or at least eight characters of its configuration's
             digest.
+        b: the other row's, likewise.
         task: the task's name.
 
     Raises:

@@ -18,7 +18,8 @@ def win_rate(a: ArrayLike, b: ArrayLike) -> Array:
     """Returns the share of contexts in which `a` beats `b`, a tie counting one half.
 
     Args:
-        a, b: (..., contexts) scores on the same contexts; one result per leading index (seed).
+        a: (..., contexts) scores; one result per leading index (seed).
+        b: the other's, on the same contexts.
 
     Raises:
         ValueError: if the shapes differ or there is no context.
