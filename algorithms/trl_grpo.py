@@ -8,8 +8,7 @@ from pydantic import Field
 
 from pairbench.algorithm import Needs, Presets
 from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2
-from pairbench.errors import DivergedError
-from pairbench.language.trl import Job, Silent, TRLRow, prompts_as_ids
+from pairbench.language.trl import CutPrompts, Job, TRLRow, completions_trainer
 from pairbench.registry import register_algorithm
 
 
@@ -79,56 +78,12 @@ class TRLGRPO(TRLRow):
         return Needs("groups", "scores", reference=self.config.beta > 0)
 
     def trainer(self, job: Job) -> Any:
-        import datasets
         import trl
 
-        from pairbench.language.data import render
+        class Trainer(CutPrompts, trl.GRPOTrainer):  # type: ignore[misc]
+            pass
 
-        config, task, cost = self.config, job.task, job.run.cost
-        judge, length = task.proxy, task.config.completion_tokens
-        assert judge is not None  # the task's skip() sees to it
-        pairs = [task._training.pairs[row] for row in job.rows.ravel()]
-        texts = [render(pair.prompt, task.language_model.tokenizer) for pair in pairs]
-        cut = prompts_as_ids(job, texts)
-
-        class Trainer(Silent, trl.GRPOTrainer):  # type: ignore[misc]
-            def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, Any]:
-                return [cut[prompt] for prompt in prompts], None, {}
-
-        def reward(
-            completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
-        ) -> list[float]:
-            answered = [pairs[index] for index in pair]
-            scores = judge.score(
-                [one.prompt for one in answered],
-                [text.strip() for text in completions],
-                [one.source for one in answered],
-            )
-            cost.steps += sum(len(ids) for ids in completion_ids)
-            cost.scores += len(scores)
-            values = [float(score) for score in scores]
-            if not all(-float("inf") < value < float("inf") for value in values):
-                raise DivergedError(cost.iterations, f"the score of the judge {judge.name}")
-            return values
-
-        return Trainer(
-            **job.shared,
-            args=trl.GRPOConfig(
-                **job.arguments,
-                **config.by_trl_name(),
-                num_generations=config.group_size,
-                num_iterations=config.epochs,
-                steps_per_generation=config.minibatches,
-                max_completion_length=length,
-                temperature=task.config.sampling_temperature,
-                generation_kwargs={"min_new_tokens": length} if task.config.fixed_length else None,
-                shuffle_dataset=False,
-            ),
-            reward_funcs=reward,
-            train_dataset=datasets.Dataset.from_dict(
-                {"prompt": texts, "pair": list(range(len(pairs)))}
-            ),
-        )
+        return completions_trainer(Trainer, job, self.config, self.config.by_trl_name())
 
     def account(self, job: Job, iteration: int) -> None:
-        """Tokens and scores were counted when the reward was asked for."""
+        job.run.cost.scores += self.config.rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pairbench import leaderboard
-    from pairbench.leaderboard import compare
+    from pairbench.leaderboard.compare import compare
     from pairbench.runner import run
     from pairbench.store import load_records, query
 

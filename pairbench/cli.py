@@ -66,6 +66,8 @@ def cli() -> None:
 @click.option("--anneal/--no-anneal", default=None, help="Learning rates fall linearly to zero.")
 @click.option("--evaluations", type=int, help="Points of the learning curve.")
 @click.option("--probes", type=int, help="Measurements of the gradient's noise.")
+@click.option("--engine", type=click.Choice(["pairbench", "trl"]),
+              help="Whose training loop: PairBench's, or TRL's, for language models.")  # fmt: skip
 @click.option(
     "--set", "overrides", multiple=True, metavar="TARGET.KEY=VALUE",
     help="A setting of an algorithm, a row or a task, as grpo.group_size=8; may be repeated.",
@@ -85,6 +87,7 @@ def run(
     anneal: bool | None,
     evaluations: int | None,
     probes: int | None,
+    engine: str | None,
     overrides: tuple[str, ...],
     data_dir: Path | None,
     workers: int | None,
@@ -99,7 +102,7 @@ def run(
 
     if data_dir is not None:
         os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())  # workers inherit it
-    terms = {"anneal": anneal, "evaluations": evaluations, "probes": probes}
+    terms = {"anneal": anneal, "evaluations": evaluations, "probes": probes, "engine": engine}
     with display() as monitor:
         records = run_grid(
             suite,

@@ -471,7 +471,7 @@ class Subject:
                 task="preference-bandit",
                 task_version=task.version,
                 task_config=task.Config().model_dump(mode="json"),
-                protocol=Protocol(budget=budget, evaluations=1, probes=0),
+                protocol=Protocol(budget=budget, evaluations=1, probes=0, engine="pairbench"),
                 seed=seed,
                 row=_name(of),
             )

@@ -344,12 +344,13 @@ def _check_budget(spec: RunSpec) -> None:
     from pairbench.algorithm import External  # loads torch
 
     algorithm = get_algorithm(spec.algorithm)
-    if not issubclass(algorithm, External) or getattr(spec.protocol.budget, algorithm.limit):
+    hosted = spec.protocol.engine == "trl"
+    limit = algorithm.limit if issubclass(algorithm, External) else "gradient_steps" * hosted
+    if not limit or getattr(spec.protocol.budget, limit):
         return
-    option = algorithm.limit.replace("_", "-")
+    option = limit.replace("_", "-")
     raise PairBenchError(
-        f"row {spec.row} needs a budget of {algorithm.limit.replace('_', ' ')}: "
-        f"add --budget-{option}"
+        f"row {spec.row} needs a budget of {limit.replace('_', ' ')}: add --budget-{option}"
     )
 
 
@@ -360,6 +361,11 @@ def _skip(spec: RunSpec) -> str | None:
         kinds = algorithm.kinds
         if kinds is not None and task_class.kind not in kinds:
             return f"{spec.algorithm} runs on {' and '.join(kinds)} tasks only"
+        if spec.protocol.engine == "trl":
+            from pairbench.language.trl import unhosted
+
+            if reason := unhosted(algorithm, task_class.kind):
+                return reason
         return task_class(task_class.Config(**spec.task_config)).skip(algorithm)
     except PairBenchError as error:
         raise PairBenchError(f"row {spec.row} on {spec.task}: {error}") from error

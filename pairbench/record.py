@@ -52,12 +52,17 @@ class Protocol(Strict):
             end; each is a full evaluation on the held-out contexts.
         probes: points at which the gradient's noise is measured, evenly spaced, the first before
             training.
+        engine: whose training loop calls the algorithm: our own, or that of TRL's GRPO trainer,
+            which takes no probes.
     """
 
     budget: Budget
     anneal: bool = True
     evaluations: int = Field(10, ge=1)
     probes: int = Field(3, ge=0)
+    engine: Literal["pairbench", "trl"] = Field(
+        "pairbench", exclude_if=lambda engine: engine == "pairbench"
+    )
 
 
 class Cost(BaseModel):

@@ -26,6 +26,7 @@ from pairbench.record import (
     CurvePoint,
     Evaluation,
     Failure,
+    Protocol,
     RunRecord,
     RunSpec,
     Stability,
@@ -196,7 +197,9 @@ def train(
             f"{spec.task} is at version {task.version} here, the run asks for {spec.task_version}: "
             "use the release of PairBench that has it"
         )
-    origin = provenance(threads, algorithm_class, task_class)
+    external = _external(method, spec.protocol)
+    brought = () if external is None else (type(external),)
+    origin = provenance(threads, algorithm_class, task_class, *brought)
     run: Run | None = None
     failure = None
     whole = True
@@ -206,8 +209,8 @@ def train(
         if method.floor == "random":
             policy = _random_policy(task)
         run = Run(spec, method, task, policy, streams, on_progress)
-        if isinstance(method, External):
-            method.fit(run)
+        if external is not None:
+            external.fit(run)
         elif method.needs.data != "nothing":
             loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin))
             whole = loop.execute(iterations)
@@ -245,6 +248,15 @@ def train(
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
     series = {name: rows[:, index] for index, name in enumerate(SERIES)}
     return RunResult(record, series, task.texts() if record.evaluation else {})
+
+
+def _external(method: Algorithm, protocol: Protocol) -> External | None:
+    """Returns what trains in place of our own loop, or None."""
+    if protocol.engine == "trl" and method.needs.data != "nothing":
+        from pairbench.language.trl import Hosted
+
+        return Hosted(method)
+    return method if isinstance(method, External) else None
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -23,6 +23,7 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import PairBenchError
+from pairbench.language.trl import unhosted
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 from pairbench.teacher import Teacher, TeacherConfig
@@ -47,6 +48,10 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
     those that are the trainer's here (contexts, epochs, minibatches, lr, max_grad_norm).
     steps_per_generation is the number of minibatches of whole groups, num_iterations that of
     epochs, and gradients are accumulated over minibatches.
+
+    Attributes:
+        comparisons: answers of the teacher so far.
+        scores: rewards shown to the algorithm so far.
     """
 
     def __init__(
@@ -69,43 +74,35 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
             PairBenchError: the method needs what TRL's trainer does not have, or its groups are of
                 another size.
         """
-        needs, size = algorithm.needs, algorithm.config.group_size
-        lacking = {
-            "data other than fresh groups": needs.offline or needs.data not in ("groups", "pairs"),
-            "a critic": needs.critic,
-            "responses that can be enumerated": needs.enumerable,
-            "several scores of a response": needs.components,
-        }
-        for what, asked in lacking.items():
-            if asked:
-                raise PairBenchError(
-                    f"PairTrainer has groups of completions only and {algorithm.name} needs {what}:"
-                    " choose a method that learns from fresh groups"
-                )
+        if reason := unhosted(algorithm, "language"):
+            raise PairBenchError(f"{reason}: choose a method that learns from fresh groups")
+        size = algorithm.config.group_size
         if args.num_generations != size or (args.num_generations_eval or size) != size:
             raise PairBenchError(
                 f"{algorithm.name} has groups of {size} and TRL's num_generations is "
                 f"{args.num_generations}: set group_size and num_generations to one number"
             )
         args = copy.copy(args)
-        args.beta = 1.0 if needs.reference else 0.0  # whether TRL keeps a reference model
+        args.beta = 1.0 if algorithm.needs.reference else 0.0  # whether TRL keeps a reference model
         super().__init__(args=args, **rest)
         self.algorithm = algorithm
-        self._teacher = Teacher(teacher or TeacherConfig())
+        self._teacher = Teacher(teacher or TeacherConfig.model_validate({}))
         self._draws = {name: generator(args.seed, name) for name in ("oracle", "minibatches")}
+        self.comparisons = self.scores = 0
         self._rewards: Tensor | None = None
+        self._parts: list[dict[str, Any]] = []
         self._learned: tuple[Batch, Signal] | None = None
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training:
             return self._minibatches(*self._collect(generation_batch), 1)[0]
-        steps = self.args.steps_per_generation
-        place = self._step % (steps * self.num_iterations)
+        steps = int(self.args.steps_per_generation)
+        place = int(self._step) % (steps * int(self.num_iterations))
         if place == 0 or self._learned is None:
             self._learned = self._collect(generation_batch)
-        if place % steps == 0 or self._buffered_inputs is None:
-            self._buffered_inputs = self._minibatches(*self._learned, steps)
-        return self._buffered_inputs[place % steps]
+        if place % steps == 0 or not self._parts:
+            self._parts = self._minibatches(*self._learned, steps)
+        return self._parts[place % steps]
 
     def _calculate_rewards(self, *args: Any, **rest: Any) -> Tensor:
         rewards: Tensor = super()._calculate_rewards(*args, **rest)
@@ -141,7 +138,10 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         scores = self._rewards.double().cpu().numpy().reshape(-1, size)
         needs = self.algorithm.needs
-        batch, _, _ = self._teacher.label(batch.check(), scores, needs, self._draws["oracle"])
+        draws = self._draws["oracle"]
+        batch, compared, shown = self._teacher.label(batch.check(), scores, needs, draws)
+        self.comparisons += compared
+        self.scores += shown
         batch = self.algorithm.select(batch)
         per_iteration = self.args.steps_per_generation * self.num_iterations
         progress = self.state.global_step / max(self.state.max_steps, 1)
@@ -179,8 +179,9 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
         if mode == "eval":
             return loss.value
         # what follows averages gradients over processes and adds them up over accumulated steps
-        share = accelerator.num_processes / self.current_gradient_accumulation_steps
-        return loss.value * share
+        share = accelerator.num_processes / int(self.current_gradient_accumulation_steps)
+        scaled: Tensor = loss.value * share
+        return scaled
 
     def _logp(self, model: Any, contexts: Tensor, responses: Tensor) -> Tensor:
         """Returns the log-probabilities (B, T), float32; both ids are padded with -1."""

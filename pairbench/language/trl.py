@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pairbench.algorithm import External
+from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Needs
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.seeding import derive
 
@@ -194,6 +194,137 @@ class Silent:
 
     def _send_telemetry(self) -> None:
         pass
+
+
+class CutPrompts(Silent):
+    """Mixed into TRL's GRPO trainers: a prompt's ids are those that the task gives its text."""
+
+    cut: Mapping[str, list[int]]
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, Any]:
+        return [self.cut[prompt] for prompt in prompts], None, {}
+
+
+class Groups(TRLRow.Config):
+    """Sizes of a method that learns from groups of completions."""
+
+    @property
+    def rows(self) -> int:
+        return self.contexts * self.group_size
+
+
+class Hosted(TRLRow):
+    """A method of ours in TRL's GRPO trainer (`Protocol.engine`): a run around `PairTrainer`.
+
+    AdamW has our loop's epsilon; TRL's own settings have no effect on the loss.
+    """
+
+    config: Groups
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        shared = {name: getattr(algorithm.config, name) for name in AlgorithmConfig.model_fields}
+        super().__init__(Groups(**shared, adam_epsilon=1e-5))
+        self.algorithm = algorithm
+        self.name = algorithm.name  # type: ignore[misc]  # of this instance: seeds are drawn by it
+        self._trainer: Any = None
+
+    @property
+    def needs(self) -> Needs:
+        return self.algorithm.needs
+
+    def trainer(self, job: Job) -> Any:
+        from pairbench.trl import PairTrainer
+
+        class Trainer(CutPrompts, PairTrainer):
+            pass
+
+        more = {"algorithm": self.algorithm, "teacher": job.task.config}
+        self._trainer = completions_trainer(Trainer, job, self.config, {}, **more)
+        return self._trainer
+
+    def account(self, job: Job, iteration: int) -> None:
+        job.run.cost.comparisons = self._trainer.comparisons
+        job.run.cost.scores = self._trainer.scores
+
+
+def unhosted(algorithm: Algorithm, kind: str) -> str | None:
+    """Returns one sentence on why TRL's GRPO trainer cannot run a method, or None."""
+    needs = algorithm.needs
+    if kind != "language":
+        return "TRL's trainer is for language models"
+    if isinstance(algorithm, External):
+        return f"{algorithm.name} brings its own trainer"
+    lacking = {
+        "data other than fresh groups": needs.offline or needs.data not in ("groups", "pairs"),
+        "a critic": needs.critic,
+        "responses that can be enumerated": needs.enumerable,
+        "several scores of a response": needs.components,
+    }
+    for what, asked in lacking.items():
+        if asked and needs.data != "nothing":
+            return (
+                f"TRL's GRPO trainer has groups of completions only and {algorithm.name} needs "
+                f"{what}"
+            )
+    return None
+
+
+def completions_trainer(
+    kind: Any, job: Job, config: Any, arguments: Mapping[str, Any], **more: Any
+) -> Any:
+    """Returns a trainer of `kind`, a GRPO trainer with `CutPrompts`, for the run of `job`.
+
+    `config` has `contexts`, `group_size`, `epochs` and `minibatches`; `arguments` are further
+    settings of GRPOConfig, `more` further arguments of the trainer. The reward is the task's proxy
+    judge; tokens are counted as it scores them.
+    """
+    import datasets
+    import trl
+
+    from pairbench.language.data import render
+
+    task, cost = job.task, job.run.cost
+    judge, length = task.proxy, task.config.completion_tokens
+    assert judge is not None  # the task's skip() sees to it
+    pairs = [task._training.pairs[row] for row in job.rows.ravel()]
+    texts = [render(pair.prompt, task.language_model.tokenizer) for pair in pairs]
+
+    def reward(
+        completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
+    ) -> list[float]:
+        answered = [pairs[index] for index in pair]
+        scores = judge.score(
+            [one.prompt for one in answered],
+            [text.strip() for text in completions],
+            [one.source for one in answered],
+        )
+        cost.steps += sum(len(ids) for ids in completion_ids)
+        values = [float(score) for score in scores]
+        if not all(-float("inf") < value < float("inf") for value in values):
+            raise DivergedError(cost.iterations, f"the score of the judge {judge.name}")
+        return values
+
+    trainer = kind(
+        **job.shared,
+        **more,
+        args=trl.GRPOConfig(
+            **job.arguments,
+            **arguments,
+            num_generations=config.group_size,
+            num_iterations=config.epochs,
+            steps_per_generation=config.minibatches,
+            max_completion_length=length,
+            temperature=task.config.sampling_temperature,
+            generation_kwargs={"min_new_tokens": length} if task.config.fixed_length else None,
+            shuffle_dataset=False,
+        ),
+        reward_funcs=reward,
+        train_dataset=datasets.Dataset.from_dict(
+            {"prompt": texts, "pair": list(range(len(pairs)))}
+        ),
+    )
+    trainer.cut = prompts_as_ids(job, texts)
+    return trainer
 
 
 @dataclass(frozen=True)

@@ -373,6 +373,8 @@ def protocol_line(board: Board) -> str:
     protocol = board.protocol
     rates = "learning rates annealed to zero" if protocol.anneal else "constant learning rates"
     contexts = f", {board.n_contexts} held-out contexts" if board.n_contexts else ""
+    if protocol.engine != "pairbench":
+        rates += f", in {protocol.engine.upper()}'s training loop"
     return (
         f"{board.task} version {board.task_version}, {printable(board.title.rsplit(', ', 1)[-1])} "
         f"({board.step_unit}), {rates}{contexts}, board {board.board[:8]}"
