@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pairbench.batch import Batch, Signal
+from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 
 if TYPE_CHECKING:
@@ -206,6 +207,18 @@ class Algorithm(ABC):
     def __init__(self, config: AlgorithmConfig) -> None:
         self.config = config
 
+    @classmethod
+    def space(cls, kind: str, variant: str = "") -> Space:
+        """Returns what is searched on tasks of a kind, by name; nothing if they have no space.
+
+        `variant` is that whose presets the task takes, if any.
+        """
+        found: dict[str, Range | Choice] = {}
+        if kind in cls.spaces:
+            for key in ("any", kind, f"{kind}@{variant}"):
+                found |= cls.spaces.get(key, {})
+        return dict(sorted(found.items()))
+
     @property
     @abstractmethod
     def needs(self) -> Needs:
@@ -252,6 +265,25 @@ class Algorithm(ABC):
             return "fresh on-policy pairs"
         several = "several " if needs.components else ""
         return f"on-policy groups, {several}{needs.feedback}"
+
+
+def check_space(algorithm: type[Algorithm], space: Space, config: Mapping[str, Any]) -> None:
+    """Checks that a space is of an algorithm's own settings, and holds those of `config`.
+
+    Raises:
+        PairBenchError: a name is no setting, or a value lies outside.
+    """
+    for key, values in space.items():
+        if key not in algorithm.Config.model_fields:
+            raise PairBenchError(
+                f"the search space of {algorithm.name} names {key!r}, which is no setting of it: "
+                "name one, or leave it out"
+            )
+        if config[key] not in values:
+            raise PairBenchError(
+                f"the search space of {algorithm.name} leaves out {key} = {config[key]}, where the "
+                f"search begins: widen {values}, or begin elsewhere"
+            )
 
 
 class External(Algorithm):

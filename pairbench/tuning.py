@@ -26,7 +26,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tabulate import tabulate
 
-from pairbench.algorithm import Algorithm, Choice, Range, Setting, Space
+from pairbench.algorithm import Choice, Range, Setting, Space, check_space
 from pairbench.display import printable
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write
@@ -247,39 +247,6 @@ def tune(
         launcher.close()
 
 
-def space_of(algorithm: type[Algorithm], kind: str, variant: str = "") -> dict[str, Range | Choice]:
-    """Returns what is searched of an algorithm on a kind of task, in the order of the names.
-
-    Args:
-        algorithm: the class.
-        kind: of the task.
-        variant: whose presets the task's variant takes, or "".
-    """
-    found: dict[str, Range | Choice] = {}
-    if kind in algorithm.spaces:
-        for key in ("any", kind, f"{kind}@{variant}"):
-            found |= algorithm.spaces.get(key, {})
-    return dict(sorted(found.items()))
-
-
-def check_space(algorithm: type[Algorithm], space: Space, config: Mapping[str, Any]) -> None:
-    """Checks that a space is of an algorithm's own settings and holds those of `config`.
-
-    Raises:
-        PairBenchError: a name is no setting, or a value lies outside.
-    """
-    for key, values in space.items():
-        if key not in algorithm.Config.model_fields:
-            raise PairBenchError(
-                f"the search space of {algorithm.name} names {key!r}, which is no setting of it"
-            )
-        if config[key] not in values:
-            raise PairBenchError(
-                f"the search space of {algorithm.name} leaves out {key} = {config[key]}, where the "
-                f"search begins ({values}): widen it, or begin elsewhere"
-            )
-
-
 def propose(
     space: Space, trials: Sequence[Trial], start: Mapping[str, Any], name: str, sampler: int
 ) -> dict[str, Setting]:
@@ -377,7 +344,7 @@ class _Plan:
     task: str
     overrides: list[str]
     rows: dict[str, tuple[Row, RunSpec]]
-    spaces: dict[str, dict[str, Range | Choice]]
+    spaces: dict[str, Space]
     left_out: dict[str, str]
 
     def specs(self, row: Row, seeds: Sequence[int]) -> Grid:
@@ -435,7 +402,7 @@ def _plan(
     like, _ = (variant and task_class.variant(variant)) or ("", {})
     for row in suite.rows:
         algorithm = get_algorithm(row.algorithm)
-        space = space_of(algorithm, task_class.kind, like)
+        space = algorithm.space(task_class.kind, like)
         reason: str | None = algorithm.untuned
         if not (reason or space):
             reason = f"it declares no search space for {task_class.kind} tasks"
