@@ -25,12 +25,13 @@ from pairbench.record import RunRecord
 from pairbench.registry import BUILT_IN, entries, get_algorithm
 from pairbench.runner import plan, run
 from pairbench.seeding import TUNING_SEEDS
-from pairbench.store import load_records
+from pairbench.store import Store, load_records
 from pairbench.trainer import train
 from pairbench.tuning import DRAWN, Outcome, Study, Trial, propose, tune
 from pairbench.tuning import render as as_table
 
 BANDIT = "preference-bandit"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 SPACE: dict[str, Range | Choice] = {
     "lr": log_uniform(1e-3, 1.0),
     "clip": uniform(0.1, 0.4),
@@ -312,6 +313,14 @@ def test_failures_of_before_a_kill_are_not_run_again(tmp_path: Path) -> None:
     outcome = search(tmp_path, launcher)
     assert "grpo, trial 0" not in {row for row, _ in launcher.seen}
     assert outcome.study.rows["grpo"].failed == 1
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="no committed results here")
+def test_identities_of_committed_records_are_those_they_were() -> None:
+    """Nothing that tuning has added changes what an untuned run is known by."""
+    store = Store(RESULTS)
+    specs = plan("control", algorithms=["grpo"], tasks=["halfcheetah-v4"]).specs
+    assert specs != [] and all(store.find(spec)[0] for spec in specs)
 
 
 # the suite
