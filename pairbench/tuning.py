@@ -484,7 +484,7 @@ class _Work:
     def save(self) -> None:
         """Writes the study."""
         tree = self.study.model_dump(mode="json")
-        atomic_write(self.path, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+        _write(self.path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
     def recover(self) -> list[str]:
         """Takes down the runs that ended before a kill; returns what cannot be read."""
@@ -568,12 +568,13 @@ class _Work:
             if search is None:
                 rows.append(row)
             elif search.best is not None:
+                before = row.tuning.trials if row.tuning else 0
                 rows.append(
                     row.model_copy(
                         update={
                             "name": f"{row.name}+tuned",
                             "settings": {**row.settings, **search.best.settings},
-                            "tuning": Tuning(trials=self.trials, study=self.study.sha256),
+                            "tuning": Tuning(trials=before + self.trials, study=self.study.sha256),
                         }
                     )
                 )
@@ -588,8 +589,18 @@ class _Work:
             }
         )
         path = self.folder / f"{stem}.toml"
-        atomic_write(path, as_toml(suite).encode())
+        _write(path, as_toml(suite))
         return Outcome(self.study, suite, path, plan.left_out)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        atomic_write(path, text.encode())
+    except OSError as error:
+        raise PairBenchError(
+            f"{path} cannot be written ({error.strerror or error}): every run that ended is kept; "
+            "make room, or give another --results folder, and call again"
+        ) from error
 
 
 def as_object(outcome: Outcome) -> dict[str, Any]:

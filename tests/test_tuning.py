@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -474,7 +475,7 @@ def test_boards_refuse_the_seeds_of_tuning() -> None:
 def test_without_optuna_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(PairBenchError, match=r"pip install 'pairbench\[tune\]'"):
         search(tmp_path)
 
