@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets
+from pairbench.algorithm import Loss, Needs, Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
@@ -44,6 +45,10 @@ class AMIRGRPO(GRPO):
         "language": {**LANGUAGE, "margin": 0.0},
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+    }
+    spaces: ClassVar[Spaces] = {
+        **GRPO.spaces,
+        "any": {**CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},
     }
 
     class Config(GRPO.Config):

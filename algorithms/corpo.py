@@ -8,13 +8,15 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces, uniform
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch
@@ -42,6 +44,10 @@ class CoRPO(GRPO):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": {**CLIPS, "r_min": uniform(-2.0, 2.0)},
     }
 
     class Config(GRPO.Config):

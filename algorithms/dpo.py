@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import CONTROL, CONTROL_CRITIC_FREE, TABULAR
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
+from pairbench.algorithms.grpo import CONTROL, CONTROL_CRITIC_FREE, LEARNING_RATES, TABULAR
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -42,6 +42,7 @@ class DPO(Algorithm):
         "language@smollm2-135m": {"contexts": 16, "lr": 3e-5},
         "tabular": {**TABULAR, "data": "on-policy", "reference": "sampler", "beta": 1.0},
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.02, 5.0)}}
 
     class Config(Algorithm.Config):
         """Symbols of the paper; `group_size` counts for on-policy data only."""

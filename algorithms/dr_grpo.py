@@ -7,13 +7,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.registry import register_algorithm
@@ -36,6 +38,7 @@ class DrGRPO(GRPO):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
 
     class Config(GRPO.Config):
         """GRPO's settings at Dr.GRPO's values; `eps` has no effect while `std` is none."""

@@ -9,12 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, choice, log_uniform
 from pairbench.algorithms.grpo import (
     CONTROL,
     CONTROL_CRITIC_FREE,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch, Signal
@@ -51,6 +52,13 @@ class FGRPO(Algorithm):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": {
+            "beta": log_uniform(0.02, 5.0),
+            "divergence": choice("js", "kl", "reverse-kl", "pearson", "hellinger"),
+        },
     }
 
     class Config(Algorithm.Config):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets
+from pairbench.algorithm import Loss, Needs, Presets, Spaces, uniform
 from pairbench.algorithms.f_grpo import FGRPO
 from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2, TABULAR
 from pairbench.batch import Batch, Signal
@@ -31,6 +31,10 @@ class FHAL(FGRPO):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
+    }
+    spaces: ClassVar[Spaces] = {
+        **FGRPO.spaces,
+        "any": {**FGRPO.spaces["any"], "lam": uniform(0.1, 0.9)},
     }
 
     class Config(FGRPO.Config):

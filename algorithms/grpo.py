@@ -9,7 +9,16 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import (
+    Algorithm,
+    Loss,
+    Needs,
+    Presets,
+    Space,
+    Spaces,
+    log_uniform,
+    uniform,
+)
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
@@ -42,6 +51,18 @@ LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 3e-5}
 
 TABULAR = {"contexts": 32, "group_size": 8, "epochs": 4, "minibatches": 4, "lr": 0.03}
 
+LEARNING_RATES: Spaces = {
+    "control": {"lr": log_uniform(1e-4, 3e-3)},
+    "language": {"lr": log_uniform(3e-5, 2e-3)},
+    "language@smollm2-135m": {"lr": log_uniform(1e-6, 1e-4)},
+    "tabular": {"lr": log_uniform(3e-3, 0.3)},
+}
+"""What is searched for every method alike. Sizes are not: they are what makes budgets compare."""
+
+CLIPS: Space = {"clip_low": uniform(0.1, 0.4), "clip_high": uniform(0.1, 0.4)}
+
+KL_WEIGHT = log_uniform(1e-3, 0.3)
+
 
 @register_algorithm("grpo")
 class GRPO(Algorithm):
@@ -62,6 +83,11 @@ class GRPO(Algorithm):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": CLIPS,
+        "language": {**LEARNING_RATES["language"], "beta": KL_WEIGHT},
     }
 
     class Config(Algorithm.Config):

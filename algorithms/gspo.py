@@ -7,13 +7,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.registry import register_algorithm
@@ -39,6 +41,15 @@ class GSPO(GRPO):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, **SHORT, "std": "population", "eps": 1e-8},
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": CLIPS,
+        "language": {
+            **LEARNING_RATES["language"],
+            "clip_low": log_uniform(1e-4, 0.1),
+            "clip_high": log_uniform(1e-4, 0.1),
+        },
     }
 
     class Config(GRPO.Config):

@@ -7,12 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
     CONTROL,
     CONTROL_CRITIC_FREE,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch, Signal
@@ -40,6 +41,7 @@ class GVPO(Algorithm):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.02, 5.0)}}
 
     class Config(Algorithm.Config):
         """Symbols of the paper."""

@@ -9,12 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform, uniform
 from pairbench.algorithms.grpo import (
     CONTROL,
     CONTROL_CRITIC_FREE,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch, Signal
@@ -55,6 +56,14 @@ class HardPairGRPO(Algorithm):
         "language": {**LANGUAGE, **TARGET},
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, **TARGET},
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": {
+            "delta_0": uniform(0.2, 0.95),
+            "alpha": log_uniform(0.05, 5.0),
+            "beta": log_uniform(0.01, 0.2),
+        },
     }
 
     class Config(Algorithm.Config):

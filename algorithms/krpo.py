@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
@@ -43,6 +44,10 @@ class KRPO(GRPO):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "beta": 0.0},
+    }
+    spaces: ClassVar[Spaces] = {
+        **GRPO.spaces,
+        "any": {**CLIPS, "measurement_noise": log_uniform(1e-3, 1.0)},
     }
 
     class Config(GRPO.Config):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import TABULAR
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
+from pairbench.algorithms.grpo import LEARNING_RATES, TABULAR
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -31,6 +31,7 @@ class ORPO(Algorithm):
         "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
         "tabular": {**TABULAR, "data": "on-policy"},
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"lam": log_uniform(0.03, 3.0)}}
 
     class Config(Algorithm.Config):
         """Symbols of the paper; `group_size` counts for on-policy data only."""

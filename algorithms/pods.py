@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces, integers
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
@@ -49,6 +50,7 @@ class PODS(GRPO):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
     }
+    spaces: ClassVar[Spaces] = {**GRPO.spaces, "any": {**CLIPS, "keep": integers(2, 8)}}
 
     class Config(GRPO.Config):
         """GRPO's settings; `group_size` is n."""

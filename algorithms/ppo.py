@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform, uniform
+from pairbench.algorithms.grpo import KL_WEIGHT, LEARNING_RATES
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -56,6 +57,13 @@ class PPO(Algorithm):
             "lr": 0.03,
             "critic_lr": 0.03,
         },
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": {"clip": uniform(0.1, 0.4), "critic_lr": log_uniform(1e-4, 1e-2)},
+        "control": {**LEARNING_RATES["control"], "lam": uniform(0.9, 0.99)},
+        "language": {**LEARNING_RATES["language"], "kl_coef": KL_WEIGHT},
+        "tabular": {**LEARNING_RATES["tabular"], "critic_lr": log_uniform(3e-3, 0.3)},
     }
 
     class Config(Algorithm.Config):

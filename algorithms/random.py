@@ -14,6 +14,7 @@ class Random(Algorithm):
 
     source = "none: a test of the metric, not a method"
     floor = "random"
+    untuned = "it does not learn"
 
     @property
     def needs(self) -> Needs:

@@ -14,6 +14,7 @@ class Reference(Algorithm):
 
     source = "none: a test of the metric, not a method"
     floor = "reference"
+    untuned = "it does not learn"
 
     @property
     def needs(self) -> Needs:

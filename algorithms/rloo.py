@@ -8,13 +8,16 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets
+from pairbench.algorithm import Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
+    KL_WEIGHT,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch
@@ -39,6 +42,11 @@ class RLOO(GRPO):
         "language": LANGUAGE,
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "kl_reward": 0.0},
+    }
+    spaces: ClassVar[Spaces] = {
+        **LEARNING_RATES,
+        "any": CLIPS,
+        "language": {**LEARNING_RATES["language"], "kl_reward": KL_WEIGHT},
     }
 
     class Config(GRPO.Config):

@@ -9,13 +9,15 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch
@@ -45,6 +47,7 @@ class RLRR(GRPO):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
 
     class Config(GRPO.Config):
         """The paper's symbols, then GRPO's settings; `std` and `eps` have no effect here."""

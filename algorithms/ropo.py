@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench.algorithm import Presets, Spaces, log_uniform
 from pairbench.algorithms.dpo import DPO
 from pairbench.registry import register_algorithm
 
@@ -27,6 +27,10 @@ class ROPO(DPO):
 
     source = "ROPO, arXiv 2404.04102 (loss; formula from a secondary source)"
     presets: ClassVar[Presets] = DPO.presets
+    spaces: ClassVar[Spaces] = {
+        **DPO.spaces,
+        "any": {**DPO.spaces["any"], "alpha": log_uniform(2.0, 50.0)},
+    }
 
     class Config(DPO.Config):
         """DPO's settings; its forms of the loss do not apply."""

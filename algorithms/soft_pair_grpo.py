@@ -8,13 +8,16 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets
+from pairbench.algorithm import Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
+    CLIPS,
     CONTROL,
     CONTROL_CRITIC_FREE,
     GRPO,
+    KL_WEIGHT,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch, Signal
@@ -42,6 +45,7 @@ class SoftPairGRPO(GRPO):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": TABULAR,
     }
+    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {**CLIPS, "beta": KL_WEIGHT}}
 
     class Config(GRPO.Config):
         """GRPO's settings; `std`, `eps` and `penalty` have no effect here."""

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
     CONTROL,
     CONTROL_CRITIC_FREE,
     LANGUAGE,
     LANGUAGE_SMOLLM2,
+    LEARNING_RATES,
     TABULAR,
 )
 from pairbench.batch import Batch, Signal
@@ -45,6 +46,7 @@ class TPO(Algorithm):
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, "base": "snis"},
     }
+    spaces: ClassVar[Spaces] = LEARNING_RATES
 
     class Config(Algorithm.Config):
         """Settings."""

@@ -1,8 +1,9 @@
 """PairBench: a benchmark of preference-based policy optimisation, one runner for every method.
 
 The verbs of the command line are here too, imported on first use: `pairbench.run`,
-`pairbench.load_records`, `pairbench.query`, `pairbench.compare`, and `pairbench.leaderboard`, which
-returns the boards of a results folder and is also the module that builds and renders them.
+`pairbench.tune`, `pairbench.load_records`, `pairbench.query`, `pairbench.compare`, and
+`pairbench.leaderboard`, which returns the boards of a results folder and is also the module that
+builds and renders them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     from pairbench.leaderboard.compare import compare
     from pairbench.runner import run
     from pairbench.store import load_records, query
+    from pairbench.tuning import tune
 
-__all__ = ["compare", "leaderboard", "load_records", "query", "run"]
+__all__ = ["compare", "leaderboard", "load_records", "query", "run", "tune"]
 
 _HOMES = {
     "compare": "pairbench.leaderboard",
     "load_records": "pairbench.store",
     "query": "pairbench.store",
     "run": "pairbench.runner",
+    "tune": "pairbench.tuning",
 }
 
 

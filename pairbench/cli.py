@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,7 @@ def run(
             algorithms=_names(algorithms),
             tasks=_names(tasks),
             seeds=seeds,
-            budget={
-                name.removeprefix("budget_"): value
-                for name, value in limits.items()
-                if value is not None
-            },
+            budget=_budget(limits),
             protocol={name: value for name, value in terms.items() if value is not None},
             overrides=overrides,
             results=results,
@@ -127,6 +124,99 @@ def run(
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
     return 1 if failed else 0
+
+
+@cli.command()
+@click.argument("suite", required=False)
+@click.option("--algorithms", help="Algorithms, by comma; of a suite, the rows to keep.")
+@click.option("--task", required=True, help="The task (or task@variant).")
+@click.option("--trials", type=int, required=True,
+              help="Settings to try for each row, its own among them.")  # fmt: skip
+@click.option("--seeds", default="1000-1001", show_default=True,
+              help="Seeds of each trial, of those that no board may report.")  # fmt: skip
+@click.option("--budget-steps", type=float, help="Steps a run may take, in the task's unit.")
+@click.option("--budget-labels", type=float, help="Answers of the oracle a run may ask for.")
+@click.option("--budget-gradient-steps", type=float, help="Gradient steps a run may take.")
+@click.option("--budget-seconds", type=float, help="Seconds a run may last.")
+@click.option("--anneal/--no-anneal", default=None, help="Learning rates fall linearly to zero.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="TASK.KEY=VALUE",
+    help="A setting of the task; may be repeated.",
+)  # fmt: skip
+@click.option("--sampler-seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Seed of what is tried.")  # fmt: skip
+@click.option("--study", help="Name of the study's folder; the task's by default.")
+@click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time; one per core.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Threads of each run's simulator.")  # fmt: skip
+@click.option("--checkpoint-seconds", type=click.FloatRange(min=0), default=20.0,
+              show_default=True, help="Time between checkpoints.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def tune(
+    suite: str | None,
+    algorithms: str | None,
+    task: str,
+    trials: int,
+    seeds: str,
+    anneal: bool | None,
+    overrides: tuple[str, ...],
+    sampler_seed: int,
+    study: str | None,
+    data_dir: Path | None,
+    workers: int | None,
+    threads: int,
+    checkpoint_seconds: float,
+    form: str,
+    results: Path,
+    **limits: float | None,
+) -> int:
+    """Search settings for algorithms, or a SUITE's rows, on one task: as many trials for each.
+
+    Trials use seeds and contexts that no board reports. Writes a suite of the settings found. The
+    status is 1 if a trial failed.
+    """
+    from pairbench.display import display
+    from pairbench.tuning import as_object, render
+    from pairbench.tuning import tune as search
+
+    if data_dir is not None:
+        os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())  # workers inherit it
+    with display() as monitor:
+        outcome = search(
+            suite,
+            task=task,
+            trials=trials,
+            algorithms=_names(algorithms),
+            seeds=seeds,
+            budget=_budget(limits),
+            protocol={} if anneal is None else {"anneal": anneal},
+            overrides=overrides,
+            sampler_seed=sampler_seed,
+            study=study,
+            results=results,
+            workers=workers,
+            threads=threads,
+            checkpoint_seconds=checkpoint_seconds,
+            monitor=monitor,
+        )
+    if form == "json":
+        click.echo(json.dumps(as_object(outcome), indent=1, allow_nan=False))
+    else:
+        click.echo(f"\n{render(outcome)}", nl=False)
+        if outcome.path is not None:
+            settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
+            place = shlex.quote(str(outcome.path))
+            click.echo(f"next: pairbench run {place}{settings} --results {results}")
+    return 1 if any(row.failed for row in outcome.study.rows.values()) else 0
+
+
+def _budget(limits: Mapping[str, float | None]) -> dict[str, float]:
+    """Returns the limits that the --budget-... options give."""
+    return {
+        name.removeprefix("budget_"): value for name, value in limits.items() if value is not None
+    }
 
 
 def _show_boards(results: Path, wanted: set[str]) -> None:

@@ -26,7 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Loss, Needs
+from pairbench.algorithm import (
+    Algorithm,
+    AlgorithmConfig,
+    External,
+    Loss,
+    Needs,
+    check_space,
+)
 from pairbench.batch import Batch, Signal, flatten_signal, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -52,6 +59,10 @@ STANDARD_ERRORS, LEAST_GAP = 3.0, 0.1
 
 Seeds differ so little there that the errors alone would let a method pass that hardly moves.
 """
+
+
+DRAWS = 20
+"""Settings drawn from each search space."""
 
 
 MASKED = (
@@ -522,7 +533,10 @@ def documents(subject: Subject) -> str:
 
 
 def settings(subject: Subject) -> str:
-    """Defaults and presets are valid, survive JSON, and what they need can be had."""
+    """Defaults and presets are valid, survive JSON, and what they need can be had.
+
+    So is whatever a search draws from the space around each preset.
+    """
     cls = subject.algorithm
     hints = get_type_hints(Needs)
     configs = [("default settings", cls.Config(**subject.settings))]
@@ -556,7 +570,28 @@ def settings(subject: Subject) -> str:
             raise Broken(f"with {label}, it needs offline {needs.data}: only pairs can be offline")
         if needs.components and needs.feedback != "scores":
             raise Broken(f"with {label}, it needs components of {needs.feedback}: say scores")
-    return f"defaults and {len(configs) - 1} presets are valid, and the same after JSON"
+    searched = sum(_searches(cls, name) for name in cls.presets)
+    drawn = f"; {DRAWS} draws from the spaces of {searched} are valid" if searched else ""
+    return f"defaults and {len(configs) - 1} presets are valid, and the same after JSON{drawn}"
+
+
+def _searches(cls: type[Algorithm], preset: str) -> bool:
+    """Looks at the search space around a preset; returns whether there is one."""
+    kind, _, variant = preset.partition("@")
+    space = cls.space(kind, variant)
+    settings = {**cls.presets.get(kind, {}), **cls.presets[preset]}
+    try:
+        check_space(cls, space, cls.Config(**settings).model_dump(mode="json"))
+    except PairBenchError as error:
+        raise Broken(f"with the {preset} preset, {error}") from error
+    draw = generator(0, "contract:space")
+    for _ in range(DRAWS):
+        drawn = {key: values.draw(draw) for key, values in space.items()}
+        try:
+            cls.Config(**{**settings, **drawn})
+        except ValueError as error:
+            raise Broken(f"the space of {preset} gives {drawn}: {_words(error)}") from error
+    return bool(space)
 
 
 def signal(subject: Subject) -> str:

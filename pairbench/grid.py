@@ -18,14 +18,18 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pairbench.errors import PairBenchError
-from pairbench.record import Protocol, RunRecord, RunSpec
+from pairbench.record import Protocol, RunRecord, RunSpec, Tuning
 from pairbench.registry import entries, get_algorithm, get_task, nearest, split_task
+from pairbench.seeding import TUNING_SEEDS
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Row(BaseModel):
-    """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds."""
+    """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
+
+    `tuning` is what `pairbench tune` writes beside the settings it has chosen.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +38,7 @@ class Row(BaseModel):
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = ()
     settings: dict[str, Any] = {}
+    tuning: Tuning | None = None
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -187,6 +192,7 @@ def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | N
             reason = _skip(first)
             if reason is None:
                 _check_budget(first)
+                _check_seeds(first, chosen)
                 cells += [(place, _with_seed(first, seed)) for place, seed in enumerate(chosen)]
             else:
                 skipped.append(
@@ -332,12 +338,24 @@ def _resolve(
         "protocol": protocol,
         "seed": seed,
         "row": row.name,
+        "tuning": row.tuning,
     }
     return validated(RunSpec, cell, f"row {row.name} on {task}")
 
 
 def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
     return validated(RunSpec, {**dict(spec), "seed": seed}, f"row {spec.row} on {spec.task}")
+
+
+def _check_seeds(spec: RunSpec, seeds: Sequence[int]) -> None:
+    """Refuses seeds of `pairbench tune` where the evaluation's contexts are the boards'."""
+    kept = [seed for seed in seeds if seed in TUNING_SEEDS]
+    if kept and spec.task_config.get("held_out") != "validation":
+        raise PairBenchError(
+            f"seed {kept[0]} is for `pairbench tune` alone, as all from {TUNING_SEEDS[0]} to "
+            f"{TUNING_SEEDS[-1]} are, so that no board reports what settings were chosen on: "
+            "take another"
+        )
 
 
 def _check_budget(spec: RunSpec) -> None:

@@ -84,10 +84,28 @@ class Cost(BaseModel):
         return self.scores + self.comparisons
 
 
+class Tuning(Strict):
+    """Where a row's settings come from, if a search chose them.
+
+    Attributes:
+        trials: settings that were tried, the row's own among them.
+        study: SHA-256 (hex) of the study, as `Study.sha256` has it.
+    """
+
+    trials: int = Field(ge=1)
+    study: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+def _by_hand(tuning: Tuning | None) -> bool:
+    return tuning is None
+
+
 class RunSpec(Strict):
     """One cell of a grid, fully resolved: everything that decides what the run computes.
 
     `row` is the name the suite gives it; it is the only field that is not part of the identity.
+    `tuning` decides nothing but is part of it: a row that a search has been spent on is another
+    than one set by hand, even where the search ends where the hand did.
     """
 
     algorithm: str
@@ -98,6 +116,7 @@ class RunSpec(Strict):
     protocol: Protocol
     seed: int = Field(ge=0)
     row: str
+    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
 
     @property
     def identity(self) -> str:
@@ -106,8 +125,9 @@ class RunSpec(Strict):
 
     @property
     def configuration(self) -> str:
-        """SHA-256 (hex) of what the seeds of one row share: algorithm and resolved settings."""
-        return digest({"algorithm": self.algorithm, "config": self.algorithm_config})
+        """SHA-256 (hex) of what the seeds of one row share: algorithm, settings, and tuning."""
+        shared = {"algorithm": self.algorithm, "config": self.algorithm_config}
+        return digest(shared | self.model_dump(include={"tuning"}))
 
     @property
     def board(self) -> str:
@@ -202,6 +222,7 @@ class RunRecord(BaseModel):
     task_config: dict[str, Any]
     protocol: Protocol
     seed: int
+    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
     status: Literal["finished", "failed", "skipped"]
     reason: str | None = None
     failure: Failure | None = None

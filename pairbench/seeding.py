@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+TUNING_SEEDS = range(1000, 1100)
+"""Seeds of `pairbench tune` alone: it takes no other, and no board's runs may have one of them."""
+
 STREAMS = (
     "init",  # initial weights
     "data",  # generated or shuffled data sets

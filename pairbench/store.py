@@ -6,6 +6,7 @@
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
+    <results>/tuning/<study>/                                              `pairbench tune`
 
 A record's path follows from its identity. A finished record is never overwritten, a failure record
 never counts as one, and a file that cannot be read is renamed to `<name>.damaged-<n>` when a run
@@ -39,6 +40,10 @@ PAGES = "leaderboards"
 """Folder of generated tables and pages, which hold JSON of their own."""
 
 
+TUNING = "tuning"
+"""Folder of the studies of `pairbench tune`, each with a results folder of its own."""
+
+
 LEFTOVER = re.compile(
     r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock)\.\d+\.tmp"
 )
@@ -62,6 +67,11 @@ class Unreadable(Exception):
     """A file in a record's place is none that this version can use; the message says why."""
 
 
+def task_folder(task: str) -> str:
+    """Returns a task's name as a folder's: a variant may be the name of a model, or its folder."""
+    return re.sub(r"[^\w.@+-]+", "--", task)
+
+
 class Store:
     """A results folder that runs are written to."""
 
@@ -70,9 +80,7 @@ class Store:
 
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
-        # a variant may be the name of a model, or its folder
-        task = re.sub(r"[^\w.@+-]+", "--", run.task)
-        return self.root / task / run.algorithm / f"{run.identity[:16]}.json"
+        return self.root / task_folder(run.task) / run.algorithm / f"{run.identity[:16]}.json"
 
     def checkpoint(self, spec: RunSpec) -> Path:
         """Returns the place of a run's checkpoint."""
@@ -245,7 +253,7 @@ def load_records(root: Path | str = "results") -> Records:
     problems = []
     for path in sorted(folder.rglob("*.json")):
         parts = path.relative_to(folder).parts
-        if parts[0] == PAGES or any(part.startswith(".") for part in parts):
+        if parts[0] in (PAGES, TUNING) or any(part.startswith(".") for part in parts):
             continue
         try:
             record = read_record(path)

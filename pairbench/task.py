@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
@@ -19,6 +19,24 @@ class TaskConfig(BaseModel):
     """Settings of a task; part of the identity of every run on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _for_boards(held_out: str) -> bool:
+    return held_out == "evaluation"
+
+
+class TunableConfig(TaskConfig):
+    """Settings of a task that holds further contexts out, on which `pairbench tune` evaluates.
+
+    The two sets share no context, and the default is left out of what a run's identity is the hash
+    of: a board's runs are what they would be without the other set.
+    """
+
+    held_out: Literal["evaluation", "validation"] = Field(
+        "evaluation",
+        description="contexts of the evaluation: the boards', or the search's for settings",
+        exclude_if=_for_boards,
+    )
 
 
 class Task(ABC):

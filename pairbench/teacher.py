@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pairbench.algorithm import Needs, Queries
 from pairbench.batch import Batch, pick
-from pairbench.task import TaskConfig
+from pairbench.task import TunableConfig
 
 FIRST, SECOND, TIE, SKIPPED = 1, -1, 0, 2
 """Answers to "which is better?": the first, the second, neither, or no answer."""
@@ -26,7 +26,7 @@ Float = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class TeacherConfig(TaskConfig):
+class TeacherConfig(TunableConfig):
     """How reliably the teacher answers; the defaults are the oracle, which never errs."""
 
     temperature: float = Field(

@@ -19,7 +19,7 @@ from pairbench.record import Evaluation, digest
 from pairbench.registry import register_task
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
-from pairbench.task import Task, TaskConfig
+from pairbench.task import Task, TaskConfig, TunableConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PreferenceBandit(Task):
     score is the arm's reward plus noise. In components it is two that sum to it: half of it plus,
     and half of it less, a normal draw of the arm's with standard deviation 1/2. A comparison is
     between two scores, or a draw from the Bradley-Terry model of the two noiseless rewards; equal
-    scores leave no preference.
+    scores leave no preference. As every context is evaluated, validation is another problem.
 
     A step is one arm pulled. An iteration's offline pairs are distinct, so at most the whole data
     set; beside on-policy groups there is one for each group. A pair of it counts as two steps and
@@ -57,7 +57,7 @@ class PreferenceBandit(Task):
         "bradley-terry": {"comparison": "bradley-terry"},
     }
 
-    class Config(TaskConfig):
+    class Config(TunableConfig):
         """The problem; all of it is part of a run's identity."""
 
         contexts: int = Field(8, ge=1, description="X, contexts")
@@ -76,7 +76,7 @@ class PreferenceBandit(Task):
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
         size = (self.config.contexts, self.config.arms)
-        data = generator(self.config.data_seed, "data")
+        data = self._source("data")
         self.rewards = torch.from_numpy(data.normal(size=size))
         logits = 0.5 * self.rewards + torch.from_numpy(data.normal(size=size))
         self.reference = Categorical(self.config.reference_scale * logits)
@@ -84,6 +84,11 @@ class PreferenceBandit(Task):
         apart = torch.from_numpy(data.normal(scale=0.5, size=size))
         self.parts = torch.stack([self.rewards / 2 + apart, self.rewards / 2 - apart], -1)
         self.needs = Needs("nothing", "none")
+
+    def _source(self, stream: str) -> np.random.Generator:
+        """Returns a stream of the problem's seed; the problem of validation has its own."""
+        other = "" if self.config.held_out == "evaluation" else f"{self.config.held_out}/"
+        return generator(self.config.data_seed, f"{other}{stream}")
 
     @property
     def optimum(self) -> float:
@@ -100,7 +105,7 @@ class PreferenceBandit(Task):
         self.sizes = algorithm.config
         self.draws = Draws(streams["contexts"], streams["sampling"], streams["oracle"])
         if self.needs.offline:
-            data = generator(self.config.data_seed, "oracle")
+            data = self._source("oracle")
             offline = Draws(data, data, data)
             self.data_set, _ = self._pairs(self.reference, self.config.pairs, 2, offline)
         return Categorical(self.reference.logits, critic=self.needs.critic)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_serializer
 from torch import Tensor
 
 from pairbench import contract
-from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets, integers, log_uniform
 from pairbench.batch import Batch, Signal, pick
 from pairbench.cli import main
 from pairbench.contract import NAMES, Finding, check
@@ -27,6 +27,9 @@ OTHERS = [
     name for name in BUILT if name in ("random", "reference") or name.startswith(("sb3-", "trl-"))
 ]
 """Floor rows and other libraries' trainers."""
+
+RATES = log_uniform(0.1, 1.0)
+"""A space that `Sound`'s preset is not in."""
 
 LEARNERS = [name for name in BUILT if name not in OTHERS]
 ON_THE_BANDIT = ("bandit", "learning")
@@ -204,6 +207,12 @@ CASES: list[tuple[str, str, type[Algorithm], str]] = [
     ("documents", "no name", variant(name=""), "has no name"),
     ("documents", "bare setting", variant(Config=Bare), "without a description: secret"),
     ("settings", "bad preset", variant(presets={"tabular": {"group_size": 1}}), "group_size"),
+    ("settings", "searches nothing", variant(spaces={"tabular": {"speed": RATES}}),
+     "names 'speed', which is no setting"),
+    ("settings", "searches elsewhere", variant(spaces={"tabular": {"lr": RATES}}),
+     "leaves out lr = 0.03"),
+    ("settings", "searches too far", variant(spaces={"tabular": {"group_size": integers(1, 8)}}),
+     "the space of tabular gives"),
     ("settings", "rounded in JSON", variant(Config=Rounded), "others after a way through JSON"),
     ("settings", "takes anything", variant(Config=Lenient), "forbid extra ones"),
     ("settings", "no queries", variant(needs=needing("groups", "comparisons")), "by no queries"),

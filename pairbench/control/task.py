@@ -86,6 +86,8 @@ class ControlTask(Task):
     The learner sees no reward but under "steps": a segment's score, or comparisons of segments. A
     score of several components is two: the segment's progress (closed by the teacher's value where
     the score is) and what its actions cost, negative; they sum to the score.
+
+    Validation episodes have starts and noise from streams of their own.
     """
 
     version = "1"
@@ -371,13 +373,14 @@ class ControlTask(Task):
             sims = Simulations(self.walker, count, self._threads)
             self._evaluator[count] = (sims, Rollout.empty(sims, limit))
         sims, out = self._evaluator[count]
-        starts = seeding.generator(EVALUATION_SEED, "evaluation/starts")
+        stream = self.config.held_out
+        starts = seeding.generator(EVALUATION_SEED, f"{stream}/starts")
         sims.reset(np.arange(episodes), starts)
         sims.state[...] = np.tile(sims.state[:episodes], (len(ways), 1))
         actable: Actable = policy  # type: ignore[assignment]
         name = type(policy).__name__
         if name not in self._evaluation_noise:
-            source = seeding.generator(EVALUATION_SEED, "evaluation/noise")
+            source = seeding.generator(EVALUATION_SEED, f"{stream}/noise")
             self._evaluation_noise[name] = actable.noise(source, (limit, episodes, sims.actions))
         noise = np.zeros((limit, count, sims.actions), np.float32)
         noise[:, :episodes] = self._evaluation_noise[name]

@@ -21,7 +21,7 @@ from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.causal import LanguagePolicy, Lora
-from pairbench.language.data import Pair, Preferences, Turn, load, render
+from pairbench.language.data import Pair, Preferences, Split, Turn, load, render
 from pairbench.language.judge import STANDARD_ERRORS, Judge
 from pairbench.language.metrics import completion_measures
 from pairbench.language.models import (
@@ -151,13 +151,15 @@ class LanguageTask(Task):
     """A preference data set; a subclass gives its name in `pairbench.language.data.load`.
 
     Prompts of the split "policy" are trained on, those of "evaluation" are held out; the judges
-    were fitted on the other two. The proxy judge scores completions in training, and the teacher's
-    comparisons follow that score; the gold judge is seen by the evaluation alone (Gao et al. 2023,
-    arXiv 2210.10760). Where scores are asked for in components, HH-RLHF's helpful and harmless
-    proxy judges both score each completion. A prompt's domain is its pair's source. Offline methods
-    read the data set's own pairs of the training prompts; methods that want both are given, with
-    each group, the data set's pair of its prompt. Where no judge of the data has shown that it may
-    rank, the held-out pairs' preference accuracy does.
+    were fitted on the other two. Validation takes its prompts from the split "proxy": the policy,
+    its model and the gold judge have not seen them, the proxy judge has. The proxy judge scores
+    completions in training, and the teacher's comparisons follow that score; the gold judge is seen
+    by the evaluation alone (Gao et al. 2023, arXiv 2210.10760). Where scores are asked for in
+    components, HH-RLHF's helpful and harmless proxy judges both score each completion. A prompt's
+    domain is its pair's source. Offline methods read the data set's own pairs of the training
+    prompts; methods that want both are given, with each group, the data set's pair of its prompt.
+    Where no judge of the data has shown that it may rank, the held-out pairs' preference accuracy
+    does.
     """
 
     version = "1"
@@ -284,7 +286,7 @@ class LanguageTask(Task):
                 f"{self.name} has {len(self._training.pairs)} training prompts, fewer than the "
                 f"{self._contexts} that {algorithm.name}.contexts asks for: lower it"
             )
-        held_out = _distinct(split["evaluation"])[: config.evaluation_prompts]
+        held_out = _distinct(split[self._held_out])[: config.evaluation_prompts]
         self._evaluation = self._encode(held_out)
         policy = LanguagePolicy(
             model.model,
@@ -305,6 +307,11 @@ class LanguageTask(Task):
             _INITIAL[key] = Initial(self._look(policy), policy.reference_logp(*self._pairs()))
         self._initial = _INITIAL[key]
         return policy
+
+    @property
+    def _held_out(self) -> Split:
+        """The split whose prompts the evaluation completes."""
+        return "evaluation" if self.config.held_out == "evaluation" else "proxy"
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
         tokenizer = self.language_model.tokenizer
@@ -498,7 +505,7 @@ class LanguageTask(Task):
     def _look(self, policy: LanguagePolicy) -> Look:
         """Returns one completion for each held-out prompt, always with the same draws."""
         prompts, config = self._evaluation, self.config
-        draws = seeding.generator(EVALUATION_SEED, "evaluation/sampling")
+        draws = seeding.generator(EVALUATION_SEED, f"{config.held_out}/sampling")
         responses, mask, logp = policy.sample(
             prompts.ids, 1, config.completion_tokens, config.sampling_temperature, draws
         )

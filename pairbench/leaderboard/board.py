@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, canonical, digest
+from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, Tuning, canonical, digest
 from pairbench.reproduce import Reproduction, Verdict
 
 BASELINE = "reference"
@@ -167,6 +167,7 @@ class Row(BaseModel):
     curve: list[CurveBand] = []
     at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
     reproduced: Reproduced | None = Field(default=None, exclude_if=lambda mark: mark is None)
+    tuning: Tuning | None = Field(default=None, exclude_if=lambda tuning: tuning is None)
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
@@ -336,8 +337,9 @@ def win_rates(
 def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Returns one board's records by displayed row name, each row's sorted by seed.
 
-    A row is one configuration. One that goes by several names takes the first in alphabetical
-    order; two that share a name are told apart by eight characters of their digest.
+    A row is one configuration, and one search for it if any. One that goes by several names takes
+    the first in alphabetical order; two that share a name are told apart by eight characters of
+    their digest.
     """
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -444,6 +446,7 @@ def _row(
         n_seeds=len(done),
         seeds=[r.seed for r in done],
         failed_seeds=[r.seed for r in failed],
+        tuning=records[0].tuning,
         configuration=records[0].spec.configuration,
         config=records[0].algorithm_config,
         runs={r.seed: r.identity for r in records},

@@ -253,6 +253,9 @@ def columns(board: Board) -> list[Column]:
         ),
         Column("algorithm", "algorithm", "The registered algorithm.", lambda r: r.algorithm),
         Column("regime", "data", "What the algorithm learns from.", lambda r: r.regime),
+        Column("trials", "trials", "Settings that `pairbench tune` tried, on seeds and contexts "
+               "that no board reports, before it chose the row's; without a number they were set "
+               "by hand.", lambda r: r.tuning.trials if r.tuning else None, True),
         Column("configuration", "settings", "First digits of the SHA-256 of the algorithm and its "
                "resolved settings.", lambda r: r.configuration[:8]),
     ]  # fmt: skip

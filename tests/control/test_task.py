@@ -16,7 +16,7 @@ from pairbench.control.mujoco_env import Simulations
 from pairbench.control.task import ControlTask
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
-from pairbench.seeding import Streams
+from pairbench.seeding import Streams, generator
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
 from pairbench.tasks.hopper_v4 import Hopper
 
@@ -359,6 +359,26 @@ def test_evaluation_is_fixed_and_adds_the_mean_policy_at_the_end() -> None:
     assert set(before) == {"contexts"}
     other, _, _ = begin(STEPS)
     assert other.evaluate(policy, final=False) == first
+
+
+def test_validation_starts_and_noise_are_none_of_the_evaluations() -> None:
+    """And the boards' own come from the streams they have always come from."""
+    seen = {}
+    for held_out in ("evaluation", "validation"):
+        task, policy, _ = begin(GROUPS, evaluation_episodes=4, held_out=held_out)
+        scores = task.evaluate(policy, final=False).primary
+        _, out = task._evaluator[4]
+        (noise,) = task._evaluation_noise.values()
+        seen[held_out] = out.physics[0].copy(), noise, scores
+    (starts, noise, scores), (other_starts, other_noise, other_scores) = seen.values()
+    assert not {tuple(row) for row in starts} & {tuple(row) for row in other_starts}
+    assert len({tuple(row) for row in other_starts}) == 4
+    assert not (noise == other_noise).any()
+    assert not set(scores) & set(other_scores)
+    again = generator(0, "evaluation/noise").standard_normal(noise.shape, np.float32)
+    assert np.array_equal(noise, again)
+    assert "held_out" not in HalfCheetah.Config().model_dump()
+    assert HalfCheetah.Config(held_out="validation").model_dump()["held_out"] == "validation"
 
 
 def test_evaluation_returns_are_gymnasiums() -> None:

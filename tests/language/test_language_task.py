@@ -463,3 +463,26 @@ def test_any_model_is_a_variant_and_keeps_its_results_in_the_folder(tmp_path: Pa
     assert ".." not in place.parts and len(place.parts) == 3
     with pytest.raises(PairBenchError, match="has no variant 'smolm2-135m'; did you mean smollm2"):
         plan(algorithms=["grpo"], tasks=["toy-dialogue@smolm2-135m"], budget={"steps": 1})
+
+
+def test_validation_prompts_are_held_out_and_none_of_the_evaluations() -> None:
+    """Nothing but the evaluation differs: training sees the same prompts in the same order."""
+    method = get_algorithm("dpo")
+    algorithm = method(method.Config(**{**method.presets["language"], **ROWS["dpo"]}))
+    seen = {}
+    for held_out in ("evaluation", "validation"):
+        settings = {**SMALL, "evaluation_prompts": 1000, "held_out": held_out}
+        task = ToyDialogue(ToyDialogue.Config(**settings))
+        policy = task.start(algorithm, Streams(3))
+        prompts = {pair.prompt for pair in task._evaluation.pairs}
+        trained = {pair.prompt for pair in task._training.pairs}
+        assert len(prompts) > 20 and not prompts & trained
+        batch = task.collect(policy, 0)
+        seen[held_out] = prompts, trained, batch
+    (board, trained, batch), (validation, same, other) = seen.values()
+    assert not board & validation
+    assert trained == same
+    assert torch.equal(batch.responses, other.responses)
+    splits = ToyDialogue(ToyDialogue.Config(**SMALL)).data.split()
+    assert validation == {pair.prompt for pair in splits["proxy"]}  # not of the gold judge's
+    assert "held_out" not in ToyDialogue.Config().model_dump()

@@ -331,6 +331,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_validation_is_another_problem_and_the_boards_is_as_it_was() -> None:
+    board, *_ = begin(DPO, **OFFLINE)
+    other, *_ = begin(DPO, task={"held_out": "validation"}, **OFFLINE)
+    assert not (board.rewards == other.rewards).any()
+    assert not torch.equal(board.reference.logits, other.reference.logits)
+    assert not torch.equal(board.data_set.responses, other.data_set.responses)
+    assert board.rewards.flatten()[0] == generator(0, "data").normal()
+    assert "held_out" not in board.config.model_dump()
+
+
 def test_a_policy_of_another_kind_is_refused_in_words() -> None:
     bandit, _, _, _ = begin(GRPO)
 
