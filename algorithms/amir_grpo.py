@@ -10,14 +10,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -38,13 +31,11 @@ class AMIRGRPO(GRPO):
     """
 
     source = "AMIR-GRPO, arXiv 2601.03661"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, "margin": 0.0},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+        language={"margin": 0.0},
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings, `beta` being its own, and those of the pairs."""

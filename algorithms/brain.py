@@ -10,13 +10,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -38,13 +32,10 @@ class BRAIn(Algorithm):
     """
 
     source = "BRAIn, arXiv 2402.02479 (self-normalised posterior; formula from a secondary source)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "prior": "sampler", "beta": 0.3},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "prior": "sampler"},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"prior": "sampler", "beta": 0.3},
+        tabular={"prior": "sampler"},
+    )
 
     class Config(Algorithm.Config):
         """Symbols of the paper."""

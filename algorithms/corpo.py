@@ -9,14 +9,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
 
@@ -36,13 +29,7 @@ class CoRPO(GRPO):
     source = (
         "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
     )
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
 
     class Config(GRPO.Config):
         """GRPO's settings and the threshold; `std` and `eps` have no effect here."""

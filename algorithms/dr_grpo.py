@@ -8,14 +8,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.registry import register_algorithm
 
 
@@ -29,13 +22,7 @@ class DrGRPO(GRPO):
     """
 
     source = "Liu et al., arXiv 2503.20783; TRL 1.16 GRPOTrainer, dr_grpo"
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
 
     class Config(GRPO.Config):
         """GRPO's settings at Dr.GRPO's values; `eps` has no effect while `std` is none."""

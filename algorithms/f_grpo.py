@@ -10,13 +10,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -45,13 +39,9 @@ class FGRPO(Algorithm):
     """
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "reference": "sampler", "beta": 1.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"reference": "sampler", "beta": 1.0},
+    )
 
     class Config(Algorithm.Config):
         """Symbols of the paper."""

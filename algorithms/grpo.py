@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Settings
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
@@ -43,6 +43,22 @@ LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 1e-5}
 TABULAR = {"contexts": 32, "group_size": 8, "epochs": 4, "minibatches": 4, "lr": 0.03}
 
 
+def group_presets(
+    control: Settings | None = None,
+    critic_free: Settings | None = None,
+    language: Settings | None = None,
+    tabular: Settings | None = None,
+) -> Presets:
+    """Returns the presets of a group method: these sizes, and its own settings by kind of task."""
+    return {
+        "control": {**CONTROL, **(control or {})},
+        "control@critic-free": {**CONTROL_CRITIC_FREE, **(critic_free or {})},
+        "language": {**LANGUAGE, **(language or {})},
+        "language@smollm2-135m": LANGUAGE_SMOLLM2,
+        "tabular": {**TABULAR, **(tabular or {})},
+    }
+
+
 @register_algorithm("grpo")
 class GRPO(Algorithm):
     """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300, equations 3 and 4).
@@ -56,13 +72,10 @@ class GRPO(Algorithm):
     """
 
     source = "Shao et al., arXiv 2402.03300, equations 3 and 4; TRL 1.16 GRPOTrainer"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "std": "population", "eps": 1e-8},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "std": "population", "eps": 1e-8},
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+    )
 
     class Config(Algorithm.Config):
         """Symbols of the paper."""

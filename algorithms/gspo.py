@@ -8,14 +8,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.registry import register_algorithm
 
 SHORT = {"clip_low": 0.2, "clip_high": 0.2}
@@ -33,13 +26,10 @@ class GSPO(GRPO):
     """
 
     source = "Zheng et al., arXiv 2507.18071; TRL 1.16 GRPOTrainer, sequence level"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, **SHORT, "std": "population", "eps": 1e-8},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, **SHORT, "std": "population", "eps": 1e-8},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={**SHORT, "std": "population", "eps": 1e-8},
+        tabular={**SHORT, "std": "population", "eps": 1e-8},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings at GSPO's values."""

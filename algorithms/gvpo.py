@@ -8,13 +8,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
@@ -33,13 +27,9 @@ class GVPO(Algorithm):
     """
 
     source = "Zhang et al., arXiv 2504.19599, and its code (jszkc/GVPO)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 1.0, "std": "population"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 1.0, "std": "population"},
+    )
 
     class Config(Algorithm.Config):
         """Symbols of the paper."""

@@ -10,13 +10,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -49,13 +43,11 @@ class HardPairGRPO(Algorithm):
     """
 
     source = "Yu, arXiv 2605.06375 (Hard-Pair-GRPO); group categorical: PairBench"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, **TARGET, "kappa": 1.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, **TARGET},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, **TARGET},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={**TARGET, "kappa": 1.0},
+        language=TARGET,
+        tabular=TARGET,
+    )
 
     class Config(Algorithm.Config):
         """The paper's symbols and values, then those of the group categorical."""

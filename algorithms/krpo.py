@@ -10,14 +10,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
 
@@ -37,13 +30,10 @@ class KRPO(GRPO):
 
     source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
     ordered = True
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0},
+        tabular={"beta": 0.0},
+    )
 
     class Config(GRPO.Config):
         """The filter's settings, then GRPO's; `std` has no effect here."""

@@ -9,14 +9,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch, pick
 from pairbench.registry import register_algorithm
 
@@ -34,9 +27,8 @@ class PODS(GRPO):
     """
 
     source = "PODS, arXiv 2504.13818 (max-variance down-sampling)"
-    presets: ClassVar[Presets] = {
-        "control": {
-            **CONTROL,
+    presets: ClassVar[Presets] = group_presets(
+        control={
             "contexts": 16,
             "group_size": 8,
             "keep": 4,
@@ -44,11 +36,8 @@ class PODS(GRPO):
             "std": "population",
             "eps": 1e-8,
         },
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
-    }
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings; `group_size` is n."""

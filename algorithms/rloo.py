@@ -9,14 +9,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.registry import register_algorithm
@@ -33,13 +26,10 @@ class RLOO(GRPO):
     """
 
     source = "Ahmadian et al., arXiv 2402.14740; TRL 1.16 RLOOTrainer"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "kl_reward": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "kl_reward": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"kl_reward": 0.0},
+        tabular={"kl_reward": 0.0},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings at RLOO's values; `std` and `eps` have no effect here."""

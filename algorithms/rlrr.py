@@ -10,14 +10,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
 
@@ -38,13 +31,7 @@ class RLRR(GRPO):
     """
 
     source = "Niu et al., arXiv 2601.23058, equations 1 and 3 to 6 as third-party code cites them"
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
 
     class Config(GRPO.Config):
         """The paper's symbols, then GRPO's settings; `std` and `eps` have no effect here."""

@@ -9,14 +9,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -35,13 +28,10 @@ class SoftPairGRPO(GRPO):
     """
 
     source = "Yu, arXiv 2605.06375 (Soft-Pair-GRPO)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "log_std_floor": -20.0},
-        "control@critic-free": {**CONTROL_CRITIC_FREE, "log_std_floor": None},
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"log_std_floor": -20.0},
+        critic_free={"log_std_floor": None},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings; `std`, `eps` and `penalty` have no effect here."""

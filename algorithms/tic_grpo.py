@@ -8,14 +8,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.registry import register_algorithm
 
 
@@ -30,13 +23,7 @@ class TICGRPO(GRPO):
     """
 
     source = "Pang and Jin, arXiv 2508.02833, abstract; clip, std and KL: PairBench's reading"
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
 
     class Config(GRPO.Config):
         """GRPO's settings at TIC-GRPO's values."""

@@ -10,13 +10,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -38,13 +32,11 @@ class TPO(Algorithm):
     """
 
     source = "Target Policy Optimization, arXiv 2604.06159 (target and cross-entropy)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "base": "snis"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, "base": "snis"},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "base": "snis"},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"base": "snis"},
+        language={"base": "snis"},
+        tabular={"base": "snis"},
+    )
 
     class Config(Algorithm.Config):
         """Settings."""
