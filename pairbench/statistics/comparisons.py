@@ -114,6 +114,40 @@ def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:
     return (hits + 1) / (draws + 1)
 
 
+def kendall_tau(a: ArrayLike, b: ArrayLike) -> Array:
+    """Returns Kendall's rank correlation of scores `a` (..., M) with `b` (M,): tau-a.
+
+    The share of pairs in the same order less that in the other; a tie is in neither.
+
+    Raises:
+        ValueError: if there are fewer than two scores, or not as many of both.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if y.ndim != 1 or len(y) < 2 or x.shape[-1:] != y.shape:
+        raise ValueError(f"a rank correlation needs two scores or more, not {x.shape}, {y.shape}")
+    first, second = np.triu_indices(len(y), 1)
+    order = np.sign(x[..., first] - x[..., second]) * np.sign(y[first] - y[second])
+    return np.asarray(order.mean(axis=-1))
+
+
+def rank_correlation(scores: ArrayLike, reference: ArrayLike, level: float = 0.95) -> Estimate:
+    """Returns Kendall's tau of the rows' interquartile means with `reference`, with its interval.
+
+    Args:
+        scores: (n, M), a seed's runs of all M rows; seeds are resampled whole.
+        reference: (M,) numbers in the order to compare with.
+        level: nominal coverage.
+
+    Where no resample changes the order the interval has no width: seeds agree, nothing more.
+    """
+    return bootstrap(
+        [scores],
+        lambda strata: kendall_tau(iqm(strata[0], axis=1), reference),
+        level=level,
+        limits=(-1.0, 1.0),
+    )
+
+
 def holm(p_values: ArrayLike) -> Array:
     """Returns p-values (k,) corrected for being k, in the same order.
 
