@@ -26,8 +26,8 @@ PREFACE = (
     "confirm a difference at 5%, so verdicts from so few are hints."
 )
 CORRELATION = (
-    "Kendall's tau with the paper's order: {tau} ({rows} rows, {seeds}; 1 is the paper's order, "
-    "-1 its reverse{width})."
+    "Kendall's tau of a seed's order with the paper's, mean over {seeds} of {rows} rows: {tau}; 1 "
+    "is the paper's order, -1 its reverse{width}."
 )
 MARKS = {
     "agrees": "holds", "contradicts": "fails", "loses less": "holds", "loses more": "fails",
@@ -133,7 +133,7 @@ def correlation(result: Replicated) -> str | None:
         return None
     tau = found.tau
     seeds = f"{found.n_seeds} shared seed{'s' * (found.n_seeds > 1)}"
-    width = "; no resample of the seeds changes it" if tau.low == tau.high and tau.low else ""
+    width = ", and all seeds agree" if tau.low is not None and tau.low == tau.high else ""
     return CORRELATION.format(tau=difference(tau), rows=found.rows, seeds=seeds, width=width)
 
 

@@ -67,7 +67,7 @@ class Pair(BaseModel):
 
 
 class Correlation(BaseModel):
-    """Kendall's rank correlation of the paper's order with ours, over the seeds all rows share."""
+    """Kendall's tau of a seed's order with the paper's, mean over the seeds that all rows share."""
 
     tau: Rate
     rows: int

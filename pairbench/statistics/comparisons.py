@@ -131,21 +131,19 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def rank_correlation(scores: ArrayLike, reference: ArrayLike, level: float = 0.95) -> Estimate:
-    """Returns Kendall's tau of the rows' interquartile means with `reference`, with its interval.
+    """Returns Kendall's tau of a seed's order of rows with `reference`, mean over seeds.
 
     Args:
-        scores: (n, M), a seed's runs of all M rows; seeds are resampled whole.
+        scores: (n, M), a seed's runs of all M rows.
         reference: (M,) numbers in the order to compare with.
         level: nominal coverage.
 
-    Where no resample changes the order the interval has no width: seeds agree, nothing more.
+    Not tau of the rows' means: among rows that hardly differ that number jumps, and its bootstrap
+    interval covers .62 to .80. Intervals of this mean cover .81 to .93 at three seeds, .88 to .96
+    at five and .94 to .98 at ten (300 samples, three and five rows up to a deviation apart); one
+    without width says that all seeds have one order, nothing more.
     """
-    return bootstrap(
-        [scores],
-        lambda strata: kendall_tau(iqm(strata[0], axis=1), reference),
-        level=level,
-        limits=(-1.0, 1.0),
-    )
+    return mean_interval(kendall_tau(scores, reference), level=level, limits=(-1.0, 1.0))
 
 
 def holm(p_values: ArrayLike) -> Array:
