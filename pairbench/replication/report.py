@@ -35,6 +35,11 @@ MARKS = {
 }  # fmt: skip
 """How the page paints a verdict, by the names of its style."""
 
+WORDS = {
+    "agrees": "agree", "undecided": "are undecided", "contradicts": "contradict",
+    "no runs": "have no runs yet",
+}  # fmt: skip
+
 SWEPT = (
     "Gain is the reward above the untrained policy's without noise. Loss is the share of that gain "
     "lost per unit of noise: the slope of a line through the noise-free point, which says little "
@@ -69,8 +74,8 @@ def preface(report: Replication) -> str:
 
 def counts(report: Replication) -> str:
     """Returns how often the verdicts came out, in a sentence."""
-    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items())
-    return f"Of {sum(report.counts.values())} pairs that the paper orders: {found}."
+    found = ", ".join(f"{count} {WORDS[verdict]}" for verdict, count in report.counts.items())
+    return f"Of {sum(report.counts.values())} pairs that the paper orders, {found}."
 
 
 def seeds_in(n_seeds: int, asked: int, failed: int = 0) -> str:
@@ -103,13 +108,14 @@ def lines(result: Replicated) -> list[list[str]]:
     ]
 
 
-PAIR_HEADINGS = ("claim", "difference [95%]", "shared seeds", "sign-flip p", "verdict")
+PAIR_HEADINGS = ("claim", "in its favour [95%]", "shared seeds", "sign-flip p", "verdict")
 
 
-def pair_cells(pair: Pair) -> list[str]:
+def pair_cells(result: Replicated, pair: Pair) -> list[str]:
     """Returns a claim of the paper's order and what the records say of it."""
+    where = "above" if result.table.better == "more" else "below"
     return [
-        f"{pair.better} above {pair.worse}",
+        f"{pair.better} {where} {pair.worse}",
         difference(pair.difference),
         str(pair.n_seeds),
         "" if pair.p_value is None else f"{pair.p_value:.3f}",
@@ -164,7 +170,7 @@ def plain(value: Rate | None) -> str:
     return f"{number(value.estimate)} [{number(value.low)}, {number(value.high)}]"
 
 
-LOSS_HEADINGS = ("question", "difference of losses [95%]", "shared seeds", "answer")
+LOSS_HEADINGS = ("question", "by how much [95%]", "shared seeds", "answer")
 
 
 def loss_cells(pair: Robustness) -> list[str]:
@@ -186,7 +192,7 @@ def _table(report: Replication) -> str:
     parts = []
     for result in report.tables:
         parts += [result.table.title, _text(lines(result), headings(result))]
-        parts.append(_text([pair_cells(pair) for pair in result.pairs], PAIR_HEADINGS))
+        parts.append(_text([pair_cells(result, pair) for pair in result.pairs], PAIR_HEADINGS))
         if (told := correlation(result)) is not None:
             parts.append(told)
     for swept in report.sweeps:
@@ -215,7 +221,7 @@ def _markdown(report: Replication) -> str:
         parts += [f"**{caveat}**" for caveat in result.caveats]
         parts += [_pipe(lines(result), headings(result))]
         parts += [told] if (told := correlation(result)) is not None else []
-        parts.append(_pipe([pair_cells(pair) for pair in result.pairs], PAIR_HEADINGS))
+        parts.append(_pipe([pair_cells(result, pair) for pair in result.pairs], PAIR_HEADINGS))
     ratings = report.ratings
     rows = [[row, *(f"{x:.2f}" for x in values)] for row, values in ratings.values.items()]
     parts += [f"## {ratings.title}", f"Paper: {ratings.source}. {ratings.why}"]
@@ -248,7 +254,7 @@ def _page(report: Replication) -> str:
                     "headings": headings(result),
                     "lines": lines(result),
                     "correlation": correlation(result),
-                    "pairs": [pair_cells(pair) for pair in result.pairs],
+                    "pairs": [pair_cells(result, pair) for pair in result.pairs],
                 }
                 for result in report.tables
             ],
