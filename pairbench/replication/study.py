@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -184,10 +185,16 @@ def quantity(record: RunRecord, name: str) -> float | None:
     return record.evaluation.measures.get(name)
 
 
+@cache
+def _asked(suite: str, task: str) -> list[tuple[str, int, str]]:
+    """Returns the row, seed and identity of each run that a suite asks for on a task."""
+    return [(spec.row, spec.seed, spec.identity) for spec in plan(suite, tasks=[task]).specs]
+
+
 def _runs(suite: str, task: str, known: Mapping[str, RunRecord]) -> Runs:
     runs: Runs = {}
-    for spec in plan(suite, tasks=[task]).specs:
-        runs.setdefault(spec.row, {})[spec.seed] = known.get(spec.identity)
+    for row, seed, identity in _asked(suite, task):
+        runs.setdefault(row, {})[seed] = known.get(identity)
     return runs
 
 
