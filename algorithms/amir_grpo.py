@@ -12,12 +12,8 @@ from pairbench import objectives as o
 from pairbench.algorithm import Loss, Needs, Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -39,13 +35,11 @@ class AMIRGRPO(GRPO):
     """
 
     source = "AMIR-GRPO, arXiv 2601.03661"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, "margin": 0.0},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+        language={"margin": 0.0},
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+    )
     spaces: ClassVar[Spaces] = {
         **GRPO.spaces,
         "any": {**CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},

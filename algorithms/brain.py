@@ -11,12 +11,8 @@ from pydantic import Field
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -39,13 +35,10 @@ class BRAIn(Algorithm):
     """
 
     source = "BRAIn, arXiv 2402.02479 (self-normalised posterior; formula from a secondary source)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "prior": "sampler", "beta": 0.3},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "prior": "sampler"},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"prior": "sampler", "beta": 0.3},
+        tabular={"prior": "sampler"},
+    )
     spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.05, 5.0)}}
 
     class Config(Algorithm.Config):

@@ -11,13 +11,9 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces, uniform
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
@@ -38,13 +34,7 @@ class CoRPO(GRPO):
     source = (
         "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
     )
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": {**CLIPS, "r_min": uniform(-2.0, 2.0)},

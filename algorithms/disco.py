@@ -9,14 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.objectives import Std
@@ -40,13 +33,11 @@ class DISCO(GRPO):
     """
 
     source = "DISCO, arXiv 2505.15074"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "difficulty": "logistic"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, "difficulty": "logistic"},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "difficulty": "logistic"},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "difficulty": "logistic"},
+        language={"difficulty": "logistic"},
+        tabular={"beta": 0.0, "difficulty": "logistic"},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings and the two weights."""

@@ -11,12 +11,8 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, choice, log_uniform
 from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -46,13 +42,9 @@ class FGRPO(Algorithm):
     """
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "reference": "sampler", "beta": 1.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"reference": "sampler", "beta": 1.0},
+    )
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": {

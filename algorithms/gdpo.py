@@ -10,14 +10,7 @@ from torch import Tensor
 
 from pairbench import objectives as o
 from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.registry import register_algorithm
@@ -37,13 +30,10 @@ class GDPO(GRPO):
     """
 
     source = "GDPO, arXiv 2601.05242; TRL 1.16 GRPOTrainer (normalize_then_sum)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "weights": (1.0, 0.1)},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "weights": (1.0, 0.1)},
+        tabular={"beta": 0.0},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings; `std` is that of a component in its group."""

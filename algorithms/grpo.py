@@ -14,6 +14,7 @@ from pairbench.algorithm import (
     Loss,
     Needs,
     Presets,
+    Settings,
     Space,
     Spaces,
     log_uniform,
@@ -64,6 +65,22 @@ CLIPS: Space = {"clip_low": uniform(0.1, 0.4), "clip_high": uniform(0.1, 0.4)}
 KL_WEIGHT = log_uniform(1e-3, 0.3)
 
 
+def group_presets(
+    control: Settings | None = None,
+    critic_free: Settings | None = None,
+    language: Settings | None = None,
+    tabular: Settings | None = None,
+) -> Presets:
+    """Returns the presets of a group method: these sizes, and its own settings by kind of task."""
+    return {
+        "control": {**CONTROL, **(control or {})},
+        "control@critic-free": {**CONTROL_CRITIC_FREE, **(critic_free or {})},
+        "language": {**LANGUAGE, **(language or {})},
+        "language@smollm2-135m": LANGUAGE_SMOLLM2,
+        "tabular": {**TABULAR, **(tabular or {})},
+    }
+
+
 @register_algorithm("grpo")
 class GRPO(Algorithm):
     """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300, equations 3 and 4).
@@ -77,13 +94,10 @@ class GRPO(Algorithm):
     """
 
     source = "Shao et al., arXiv 2402.03300, equations 3 and 4; TRL 1.16 GRPOTrainer"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0, "std": "population", "eps": 1e-8},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0, "std": "population", "eps": 1e-8},
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+    )
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": CLIPS,

@@ -10,13 +10,9 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.registry import register_algorithm
 
@@ -35,13 +31,10 @@ class GSPO(GRPO):
     """
 
     source = "Zheng et al., arXiv 2507.18071; TRL 1.16 GRPOTrainer, sequence level"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, **SHORT, "std": "population", "eps": 1e-8},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, **SHORT, "std": "population", "eps": 1e-8},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={**SHORT, "std": "population", "eps": 1e-8},
+        tabular={**SHORT, "std": "population", "eps": 1e-8},
+    )
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": CLIPS,

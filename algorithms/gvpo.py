@@ -9,12 +9,8 @@ from pydantic import Field
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
@@ -34,13 +30,9 @@ class GVPO(Algorithm):
     """
 
     source = "Zhang et al., arXiv 2504.19599, and its code (jszkc/GVPO)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 1.0, "std": "population"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 1.0, "std": "population"},
+    )
     spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.02, 5.0)}}
 
     class Config(Algorithm.Config):

@@ -11,12 +11,8 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform, uniform
 from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -50,13 +46,11 @@ class HardPairGRPO(Algorithm):
     """
 
     source = "Yu, arXiv 2605.06375 (Hard-Pair-GRPO); group categorical: PairBench"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, **TARGET, "kappa": 1.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, **TARGET},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, **TARGET},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={**TARGET, "kappa": 1.0},
+        language=TARGET,
+        tabular=TARGET,
+    )
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": {

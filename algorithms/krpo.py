@@ -12,12 +12,8 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces, log_uniform
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
@@ -38,13 +34,10 @@ class KRPO(GRPO):
 
     source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
     ordered = True
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 0.0},
+        tabular={"beta": 0.0},
+    )
     spaces: ClassVar[Spaces] = {
         **GRPO.spaces,
         "any": {**CLIPS, "measurement_noise": log_uniform(1e-3, 1.0)},

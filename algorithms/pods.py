@@ -11,12 +11,8 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces, integers
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, pick
 from pairbench.registry import register_algorithm
@@ -35,9 +31,8 @@ class PODS(GRPO):
     """
 
     source = "PODS, arXiv 2504.13818 (max-variance down-sampling)"
-    presets: ClassVar[Presets] = {
-        "control": {
-            **CONTROL,
+    presets: ClassVar[Presets] = group_presets(
+        control={
             "contexts": 16,
             "group_size": 8,
             "keep": 4,
@@ -45,11 +40,8 @@ class PODS(GRPO):
             "std": "population",
             "eps": 1e-8,
         },
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "beta": 0.0, "std": "population", "eps": 1e-8},
-    }
+        tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+    )
     spaces: ClassVar[Spaces] = {**GRPO.spaces, "any": {**CLIPS, "keep": integers(2, 8)}}
 
     class Config(GRPO.Config):

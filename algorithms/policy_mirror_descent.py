@@ -8,13 +8,7 @@ from pydantic import Field
 
 from pairbench import objectives as o
 from pairbench.algorithm import Loss, Presets
-from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
-    TABULAR,
-)
+from pairbench.algorithms.grpo import group_presets
 from pairbench.algorithms.gvpo import GVPO
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
@@ -33,13 +27,9 @@ class PolicyMirrorDescent(GVPO):
     """
 
     source = "Kimi Team, arXiv 2501.12599; Xu et al., arXiv 2602.05933, abstract"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "beta": 1.0, "std": "population"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"beta": 1.0, "std": "population"},
+    )
 
     class Config(GVPO.Config):
         """GVPO's settings; beta is the papers' tau."""

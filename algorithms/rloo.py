@@ -11,14 +11,10 @@ from pairbench import objectives as o
 from pairbench.algorithm import Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
     KL_WEIGHT,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
@@ -36,13 +32,10 @@ class RLOO(GRPO):
     """
 
     source = "Ahmadian et al., arXiv 2402.14740; TRL 1.16 RLOOTrainer"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "kl_reward": 0.0},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "kl_reward": 0.0},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"kl_reward": 0.0},
+        tabular={"kl_reward": 0.0},
+    )
     spaces: ClassVar[Spaces] = {
         **LEARNING_RATES,
         "any": CLIPS,

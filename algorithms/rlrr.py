@@ -12,13 +12,9 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
@@ -40,13 +36,7 @@ class RLRR(GRPO):
     """
 
     source = "Niu et al., arXiv 2601.23058, equations 1 and 3 to 6 as third-party code cites them"
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
     spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
 
     class Config(GRPO.Config):

@@ -11,14 +11,10 @@ from pairbench import objectives as o
 from pairbench.algorithm import Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
     KL_WEIGHT,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -38,13 +34,10 @@ class SoftPairGRPO(GRPO):
     """
 
     source = "Yu, arXiv 2605.06375 (Soft-Pair-GRPO)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "log_std_floor": -20.0},
-        "control@critic-free": {**CONTROL_CRITIC_FREE, "log_std_floor": None},
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"log_std_floor": -20.0},
+        critic_free={"log_std_floor": None},
+    )
     spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {**CLIPS, "beta": KL_WEIGHT}}
 
     class Config(GRPO.Config):

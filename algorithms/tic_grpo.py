@@ -10,13 +10,9 @@ from pairbench import objectives as o
 from pairbench.algorithm import Presets, Spaces
 from pairbench.algorithms.grpo import (
     CLIPS,
-    CONTROL,
-    CONTROL_CRITIC_FREE,
     GRPO,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.registry import register_algorithm
 
@@ -32,13 +28,7 @@ class TICGRPO(GRPO):
     """
 
     source = "Pang and Jin, arXiv 2508.02833, abstract; clip, std and KL: PairBench's reading"
-    presets: ClassVar[Presets] = {
-        "control": CONTROL,
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
-    }
+    presets: ClassVar[Presets] = group_presets()
     spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
 
     class Config(GRPO.Config):

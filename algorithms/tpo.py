@@ -11,12 +11,8 @@ from pydantic import Field
 from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces
 from pairbench.algorithms.grpo import (
-    CONTROL,
-    CONTROL_CRITIC_FREE,
-    LANGUAGE,
-    LANGUAGE_SMOLLM2,
     LEARNING_RATES,
-    TABULAR,
+    group_presets,
 )
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
@@ -39,13 +35,11 @@ class TPO(Algorithm):
     """
 
     source = "Target Policy Optimization, arXiv 2604.06159 (target and cross-entropy)"
-    presets: ClassVar[Presets] = {
-        "control": {**CONTROL, "base": "snis"},
-        "control@critic-free": CONTROL_CRITIC_FREE,
-        "language": {**LANGUAGE, "base": "snis"},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, "base": "snis"},
-    }
+    presets: ClassVar[Presets] = group_presets(
+        control={"base": "snis"},
+        language={"base": "snis"},
+        tabular={"base": "snis"},
+    )
     spaces: ClassVar[Spaces] = LEARNING_RATES
 
     class Config(Algorithm.Config):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pairbench.trainer import Run
 
 Queries = Literal["none", "all-pairs", "disjoint-pairs", "best-worst"]
-Presets = Mapping[str, Mapping[str, Any]]
+Settings = Mapping[str, Any]
+Presets = Mapping[str, Settings]
 Setting = float | int | str | bool
 
 

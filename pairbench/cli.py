@@ -644,7 +644,8 @@ def judge_(
 def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None) -> None:
     """Check what the papers assert with the algorithms themselves: all claims, or those named."""
     from pairbench.claims import Result, render, run, write_site
-    from pairbench.claims.report import write
+    from pairbench.claims.report import WHAT
+    from pairbench.files import write_text
     from pairbench.seeding import pin_threads
 
     if site is not None and (ids or out is not None):
@@ -660,9 +661,37 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
         for path in write_site(results, site):
             click.echo(path)
     elif out is not None:
-        click.echo(write(out, render(results, form)))
+        click.echo(write_text(out, render(results, form), WHAT))
     else:
         click.echo(render(results, form), nl=False)
+
+
+@cli.command()
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "html"]), default="table",
+)  # fmt: skip
+@click.option("--out", type=PLACE, help="Write to this file instead of standard output.")
+@click.option("--site", type=PLACE,
+              help="Write replication.html, .md and .json to this folder instead.")  # fmt: skip
+@RESULTS
+def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> None:
+    """Set the paper's tables beside the records: orders, paired verdicts, what noise costs."""
+    from pairbench.files import write_text
+    from pairbench.replication import render, write_site
+    from pairbench.replication import replicate as beside
+    from pairbench.replication.report import WHAT
+    from pairbench.store import load_records
+
+    if site is not None and out is not None:
+        raise PairBenchError("--site writes the report to a folder: leave --out away")
+    report = beside(_report(*load_records(results)))
+    if site is not None:
+        for path in write_site(report, site):
+            click.echo(path)
+    elif out is not None:
+        click.echo(write_text(out, render(report, form), WHAT))
+    else:
+        click.echo(render(report, form), nl=False)
 
 
 @cli.group()

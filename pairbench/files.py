@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pairbench.errors import PairBenchError
+
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Writes `data` to a temporary file in the same folder, syncs it and renames it to `path`."""
@@ -18,6 +20,21 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, what: str) -> Path:
+    """Writes `what`, as `atomic_write` does, and returns its path.
+
+    Raises:
+        PairBenchError: the place cannot be written.
+    """
+    try:
+        atomic_write(path, text.encode())
+    except OSError as error:
+        raise PairBenchError(
+            f"cannot write {what} to {path} ({error.strerror}): name a place that can be written"
+        ) from error
+    return path
 
 
 def set_aside(path: Path) -> Path:

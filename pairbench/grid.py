@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pairbench.errors import PairBenchError
 from pairbench.record import Protocol, RunRecord, RunSpec, Tuning
@@ -23,52 +23,6 @@ from pairbench.registry import entries, get_algorithm, get_task, nearest, split_
 from pairbench.seeding import TUNING_SEEDS
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Row(BaseModel):
-    """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
-
-    `tuning` is what `pairbench tune` writes beside the settings it has chosen.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    algorithm: str
-    tasks: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = ()
-    settings: dict[str, Any] = {}
-    tuning: Tuning | None = None
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seeds(cls, value: Any) -> Any:
-        return parse_seeds(value) if isinstance(value, str) else value
-
-
-class Suite(BaseModel):
-    """A named grid. Rows without seeds of their own use the suite's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    summary: str = ""
-    protocol: Protocol
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    rows: tuple[Row, ...] = Field(min_length=1)
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seeds(cls, value: Any) -> Any:
-        return parse_seeds(value) if isinstance(value, str) else value
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What a suite comes to: the runs, seed by seed, and a record for each row a task skips."""
-
-    specs: list[RunSpec]
-    skipped: list[RunRecord] = field(default_factory=list)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -86,6 +40,58 @@ def parse_seeds(text: str) -> tuple[int, ...]:
                 f"seeds {text!r} cannot be read: write numbers from 0 up, as in 0-4 or 0,2,7"
             )
     return tuple(dict.fromkeys(seeds))
+
+
+Seeds = Annotated[
+    tuple[int, ...], BeforeValidator(lambda v: parse_seeds(v) if isinstance(v, str) else v)
+]
+"""Seeds of a suite file: a text as `parse_seeds` reads it, or a list of numbers."""
+
+
+class Row(BaseModel):
+    """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
+
+    `tuning` is what `pairbench tune` writes beside the settings it has chosen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    algorithm: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    seeds: Seeds = ()
+    settings: dict[str, Any] = {}
+    tuning: Tuning | None = None
+
+
+class Terms(BaseModel):
+    """What a suite asks of the runs on one task, in place of what it asks of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Protocol | None = None
+    seeds: Seeds = ()
+
+
+class Suite(BaseModel):
+    """A named grid. `terms` are by task; a row's own seeds go before those of its task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str = ""
+    protocol: Protocol
+    seeds: Annotated[Seeds, Field(min_length=1)] = (0,)
+    terms: dict[str, Terms] = {}
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a suite comes to: the runs, seed by seed, and a record for each row a task skips."""
+
+    specs: list[RunSpec]
+    skipped: list[RunRecord] = field(default_factory=list)
 
 
 def suite_names() -> list[str]:
@@ -121,7 +127,8 @@ def check_names(suite: Suite) -> None:
     """Checks that the suite's algorithms and tasks are registered, without importing them.
 
     Raises:
-        PairBenchError: one is not (with the nearest names), or two rows share a name on one task.
+        PairBenchError: one is not (with the nearest names), two rows share a name on one task, or
+            there are terms for a task that no row is on.
     """
     algorithms, tasks = list(entries("algorithm")), list(entries("task"))
     seen = set()
@@ -139,6 +146,13 @@ def check_names(suite: Suite) -> None:
                     f"suite {suite.name} has two rows named {row.name!r} on {task}: rename one"
                 )
             seen.add((row.name, task))
+    used = sorted({task for _, task in seen})
+    for task in suite.terms:
+        if task not in used:
+            raise PairBenchError(
+                f"suite {suite.name} has terms for {task!r}, which none of its rows is on"
+                f"{nearest(task, used)}"
+            )
 
 
 def select(suite: Suite, rows: Sequence[str] = (), tasks: Sequence[str] = ()) -> Suite:
@@ -165,7 +179,26 @@ def select(suite: Suite, rows: Sequence[str] = (), tasks: Sequence[str] = ()) ->
         raise PairBenchError(
             f"suite {suite.name} has no row of {', '.join(rows)} on {', '.join(tasks)}"
         )
-    return suite.model_copy(update={"rows": tuple(kept)})
+    left = {task for row in kept for task in row.tasks}
+    terms = {task: terms for task, terms in suite.terms.items() if task in left}
+    return suite.model_copy(update={"rows": tuple(kept), "terms": terms})
+
+
+def with_protocol(suite: Suite, changes: Mapping[str, Any]) -> Suite:
+    """Returns the suite with settings of its protocol replaced, on every task.
+
+    Raises:
+        PairBenchError: a key or value is wrong.
+    """
+
+    def changed(protocol: Protocol) -> Protocol:
+        return validated(Protocol, {**dict(protocol), **changes}, "the protocol")
+
+    terms = {
+        task: own.model_copy(update={"protocol": own.protocol and changed(own.protocol)})
+        for task, own in suite.terms.items()
+    }
+    return suite.model_copy(update={"protocol": changed(suite.protocol), "terms": terms})
 
 
 def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None) -> Grid:
@@ -186,9 +219,10 @@ def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | N
     if seeds is not None and not len(seeds):
         raise PairBenchError("no seeds were given: name at least one, as in 0-4")
     for row in suite.rows:
-        chosen = tuple(seeds) if seeds is not None else row.seeds or suite.seeds
         for task in row.tasks:
-            first = _resolve(row, task, suite.protocol, chosen[0], changes)
+            terms = suite.terms.get(task, Terms())
+            chosen = seeds if seeds is not None else row.seeds or terms.seeds or suite.seeds
+            first = _resolve(row, task, terms.protocol or suite.protocol, chosen[0], changes)
             reason = _skip(first)
             if reason is None:
                 _check_budget(first)

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pairbench.errors import PairBenchError
-from pairbench.grid import Grid, Row, Suite, expand, load_suite, parse_seeds, select, validated
+from pairbench.grid import (
+    Grid,
+    Row,
+    Suite,
+    expand,
+    load_suite,
+    parse_seeds,
+    select,
+    validated,
+    with_protocol,
+)
 from pairbench.launch import Advanced, Ended, Job, Launcher
 from pairbench.record import Protocol as RunProtocol
 from pairbench.record import RunRecord, RunSpec, digest
@@ -137,8 +147,7 @@ def plan(
     else:
         suite = select(suite, algorithms, tasks) if algorithms or tasks else suite
         if changes:
-            terms = validated(RunProtocol, {**dict(suite.protocol), **changes}, "the protocol")
-            suite = suite.model_copy(update={"protocol": terms})
+            suite = with_protocol(suite, changes)
     chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
     return expand(suite, overrides, chosen)
 

@@ -41,7 +41,8 @@ class PreferenceBandit(Task):
     score is the arm's reward plus noise. In components it is two that sum to it: half of it plus,
     and half of it less, a normal draw of the arm's with standard deviation 1/2. A comparison is
     between two scores, or a draw from the Bradley-Terry model of the two noiseless rewards; equal
-    scores leave no preference. As every context is evaluated, validation is another problem.
+    scores leave no preference. `mistake` turns answers round, each by a draw of its own. As every
+    context is evaluated, validation is another problem.
 
     A step is one arm pulled. An iteration's offline pairs are distinct, so at most the whole data
     set; beside on-policy groups there is one for each group. A pair of it counts as two steps and
@@ -55,6 +56,11 @@ class PreferenceBandit(Task):
     variants = {  # noqa: RUF012 (read by name, never changed)
         "noisy": {"reward_noise": 1.0},
         "bradley-terry": {"comparison": "bradley-terry"},
+        **{f"reward-noise-{std}": {"reward_noise": float(std)} for std in ("1", "2", "4")},
+        **{
+            f"label-noise-{share}": {"mistake": float(share)}
+            for share in ("0.1", "0.2", "0.3", "0.4")
+        },
     }
 
     class Config(TunableConfig):
@@ -70,6 +76,13 @@ class PreferenceBandit(Task):
         )
         temperature: float = Field(1.0, gt=0, description="of Bradley-Terry, in units of reward")
         pairs: int = Field(1024, ge=1, description="offline pairs, drawn from the reference")
+        mistake: float = Field(
+            0.0,
+            ge=0,
+            le=1,
+            description="probability that a comparison's answer is turned round",
+            exclude_if=lambda mistake: mistake == 0,
+        )
 
     config: Config
 
@@ -268,6 +281,9 @@ class PreferenceBandit(Task):
             reward = self.rewards[batch.contexts[:, 0], batch.responses[:, 0]]
             odds = (reward[rows[..., 0]] - reward[rows[..., 1]]) / self.config.temperature
             gap = odds.sigmoid() - torch.from_numpy(draws.oracle.random(odds.shape))
+        if self.config.mistake:
+            wrong = torch.from_numpy(draws.oracle.random(gap.shape)) < self.config.mistake
+            gap = torch.where(wrong, -gap, gap)
         ordered = torch.where((gap < 0).unsqueeze(2), rows.flip(2), rows)
         asked, decided = gap.numel(), gap != 0
         if queries != "best-worst":

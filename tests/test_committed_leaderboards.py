@@ -11,6 +11,8 @@ from pairbench.claims import load as load_claims
 from pairbench.claims import write_site as write_claims
 from pairbench.leaderboard import write_site
 from pairbench.record import RunRecord
+from pairbench.replication import replicate
+from pairbench.replication import write_site as write_replication
 from pairbench.store import as_json, load_records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,11 +36,12 @@ def test_committed_leaderboards_are_a_function_of_committed_results(tmp_path: Pa
     """The claims' files from their JSON, whose numbers tests/claims measures again."""
     records = committed_records(ROOT / "results")
     write_claims(load_claims((ROOT / "leaderboards" / "claims.json").read_text()), tmp_path)
+    write_replication(replicate(records), tmp_path)
     write_site(records, tmp_path)
     rebuilt, committed = boards_in(tmp_path), boards_in(ROOT / "leaderboards")
     hint = (
-        "run `pairbench claims --site leaderboards`, then `pairbench leaderboard --site "
-        "leaderboards`, and delete what they do not write"
+        "run `pairbench claims --site leaderboards`, `pairbench replicate --site leaderboards`, "
+        "then `pairbench leaderboard --site leaderboards`, and delete what they do not write"
     )
     assert sorted(rebuilt) == sorted(committed), hint
     assert [name for name in rebuilt if rebuilt[name] != committed[name]] == [], hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,45 @@ def test_a_row_that_its_task_refuses_is_skipped_with_the_reason() -> None:
     assert (record.status, record.row, record.seed) == ("skipped", "sb3-ppo", 3)
     assert record.reason
     assert {spec.row for spec in grid.specs} == {"grpo"}
+
+
+def test_terms_of_a_task_replace_those_of_the_suite_there_alone() -> None:
+    row = {"algorithm": "grpo", "tasks": [BANDIT, f"{BANDIT}@noisy"]}
+    own = {"seeds": "3-4", "protocol": {"budget": {"steps": 7}}}
+    grid = suite(row, {"algorithm": "ppo", "seeds": "9"}, seeds=(0,), terms={BANDIT: own})
+    found = {(s.row, s.task, s.seed, s.protocol.budget.steps) for s in expand(grid).specs}
+    assert found == {
+        ("grpo", BANDIT, 3, 7), ("grpo", BANDIT, 4, 7), ("grpo", f"{BANDIT}@noisy", 0, 100),
+        ("ppo", BANDIT, 9, 7),
+    }  # fmt: skip
+    changed = plan(grid, budget={"labels": 5}, protocol={"probes": 1}).specs
+    assert {(s.protocol.budget, s.protocol.probes) for s in changed} == {(Budget(labels=5), 1)}
+    part = plan(grid, tasks=[f"{BANDIT}@noisy"]).specs
+    assert [spec.protocol.budget.steps for spec in part] == [100]
+    with pytest.raises(PairBenchError, match="terms for 'bandit', which none of its rows is on"):
+        expand(suite(row, terms={"bandit": own}))
+
+
+def identities(name: str, tasks: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the identities of a suite's runs, with the row of each."""
+    return {spec.identity: spec.row for spec in plan(name, tasks=tasks).specs}
+
+
+def test_a_suite_on_another_ones_boards_has_its_very_runs() -> None:
+    """So one run serves both: all of `paper` is there once `control` and `language` are."""
+    there = identities("control") | identities("language")
+    assert identities("paper").items() <= there.items()
+    ablation = identities("ablation").items()
+    assert {row for _, row in ablation - there.items()} == {
+        "hard-pair-grpo-delta-0.01", "hard-pair-grpo-delta-0.02", "hard-pair-grpo-delta-0.05",
+        "hard-pair-grpo-delta-0.02-fixed",
+    }  # fmt: skip
+    for other, task in (("quick", "halfcheetah-v4"), ("language", "hh-rlhf-helpful")):
+        mine, theirs = identities("methods", [task]), identities(other, [task])
+        rows = set(mine.values()) & set(theirs.values())
+        assert len(rows) > 6
+        shared = {run: row for run, row in mine.items() if row in rows}
+        assert len(shared) == 2 * len(rows) and shared.items() <= theirs.items()
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -154,6 +194,9 @@ def test_a_mistake_is_one_sentence(
          "no setting 'protocol.budget.stepps'; did you mean steps"),
         ("[protocol]\nbudget = {steps = 5}\n[[rows]]\nname='a'\nalgoritm='ppo'\ntasks=['t']",
          "algorithm"),
+        ("[protocol]\nbudget = {steps = 5}\n[terms.t]\nprotocol = {budget = {steps = 0}}\n"
+         "[[rows]]\nname='a'\nalgorithm='ppo'\ntasks=['t']",
+         r"terms.t.protocol.budget.steps = 0 of suite .* is out of range: it must be above 0"),
         ("seeds = '3-x'\n[protocol]\nbudget = {steps = 5}", "seeds '3-x' cannot be read"),
     ],
 )  # fmt: skip

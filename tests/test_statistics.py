@@ -41,6 +41,21 @@ def test_win_rate_counts_a_tie_as_one_half() -> None:
         statistics.win_rate([1.0, 2.0], [1.0])
 
 
+def test_kendalls_tau_by_hand() -> None:
+    # 1 2 4 3 against 1 2 3 4: five pairs in order, one not; the tie of the last is in neither
+    assert statistics.kendall_tau([1.0, 2.0, 4.0, 3.0], [1, 2, 3, 4]) == pytest.approx(4 / 6)
+    table = [[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 3.0]]
+    taus = statistics.kendall_tau(table, [1, 2, 3, 4])
+    assert taus.tolist() == pytest.approx([1.0, -1.0, 5 / 6])
+    found = statistics.rank_correlation(table, [1, 2, 3, 4])
+    assert found.estimate == pytest.approx(5 / 18)
+    assert found.low == -1.0 and found.high == 1.0  # cut to what a correlation can be
+    assert statistics.rank_correlation(table[:1], [1, 2, 3, 4]) == (1.0, None, None)
+    for wrong in ([1.0], [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="two scores or more"):
+            statistics.kendall_tau(wrong, wrong[:1])
+
+
 def test_probability_of_improvement_by_hand() -> None:
     # pairs: 1>0, 1=1, 1<2; 3>0, 3>1, 3>2
     assert statistics.probability_of_improvement([1.0, 3.0], [0.0, 1.0, 2.0]) == 4.5 / 6

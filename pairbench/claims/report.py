@@ -11,10 +11,10 @@ from typing import Any
 from tabulate import tabulate
 
 from pairbench.claims.core import CLAIMS, Number, Requirement, Result, verdict
-from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write
+from pairbench.files import write_text
 
 FORMATS = ("table", "json", "markdown", "html")
+WHAT = "the claims"
 SITE_FORMATS = {"md": "markdown", "json": "json", "html": "html"}
 SCOPES = {"stated": "as stated", "restricted": "under the assumption"}
 EVIDENCE = {"paper": "the paper's", "derived": "derived by us"}
@@ -44,19 +44,7 @@ def render(results: Sequence[Result], form: str) -> str:
 def write_site(results: Sequence[Result], folder: Path) -> list[Path]:
     """Writes claims.md, claims.json and claims.html to `folder`, and returns their paths."""
     texts = {f"claims.{suffix}": render(results, form) for suffix, form in SITE_FORMATS.items()}
-    return [write(folder / name, text) for name, text in sorted(texts.items())]
-
-
-def write(path: Path, text: str) -> Path:
-    """Writes a file whole, and returns its path."""
-    try:
-        atomic_write(path, text.encode())
-    except OSError as error:
-        raise PairBenchError(
-            f"cannot write the claims to {path} ({error.strerror}): name a place that can be "
-            "written"
-        ) from error
-    return path
+    return [write_text(folder / name, text, WHAT) for name, text in sorted(texts.items())]
 
 
 def load(text: str) -> list[Result]:

@@ -410,7 +410,7 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
         step_unit=first.step_unit,
         scored=ways[0] if ways else "",
         scores_of=first.scores_of,
-        caveats=_caveats(records),
+        caveats=caveats(records),
         judges=_judges(records),
         other_scores=ways[1:],
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
@@ -805,15 +805,16 @@ def _of_task(records: Iterable[RunRecord], key: str) -> list[Any]:
     return [value for _, value in sorted(found.items())]
 
 
-def _caveats(records: Sequence[RunRecord]) -> list[str]:
-    caveats = [str(caveat) for caveat in _of_task(records, CAVEAT)]
+def caveats(records: Sequence[RunRecord]) -> list[str]:
+    """Returns what a reader of these runs of one task must know before their numbers."""
+    found = [str(caveat) for caveat in _of_task(records, CAVEAT)]
     if len(hashes := _of_task(records, DATA)) > 1:
-        caveats.append(
+        found.append(
             f"These runs had {len(hashes)} different data sets under one name (SHA-256 "
             f"{', '.join(str(one)[:8] for one in hashes)}): their differences are not only the "
             "methods'."
         )
-    return caveats
+    return found
 
 
 def _judges(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:

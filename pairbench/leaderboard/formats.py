@@ -293,8 +293,8 @@ def write_site(
 ) -> list[Path]:
     """Writes every board as Markdown, CSV, JSON and a page, the one over all tasks, and an index.
 
-    The index links the page of the claims if the folder has it. The same records always give the
-    same bytes. Files of boards that are gone are left alone.
+    The index links the pages of the claims and of the replication if the folder has them. The same
+    records always give the same bytes. Files of boards that are gone are left alone.
 
     Returns:
         The files written, sorted; none where there are no records.
@@ -316,8 +316,8 @@ def write_site(
     if both is not None:
         for suffix, format in SITE_FORMATS.items():
             texts[f"{OVERALL}.{suffix}"] = render_overall(both, format)
-    claims = (folder / "claims.html").exists()
-    texts["index.html"] = index_page(boards, stems, both, claims)
+    beside = {name: (folder / f"{name}.html").exists() for name in ("claims", "replication")}
+    texts["index.html"] = index_page(boards, stems, both, **beside)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

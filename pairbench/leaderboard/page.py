@@ -83,17 +83,22 @@ def overall_page(board: Overall) -> str:
 
 
 def index_page(
-    boards: list[Board], stems: list[str], both: Overall | None = None, claims: bool = False
+    boards: list[Board],
+    stems: list[str],
+    both: Overall | None = None,
+    claims: bool = False,
+    replication: bool = False,
 ) -> str:
     """Returns the page that links every board's page, with its best rows.
 
-    `both` is the board over tasks; `claims` says whether there is a page of the claims.
+    `both` is the board over tasks; `claims` and `replication` say whether there are such pages.
     """
     return (
         environment()
         .get_template("index.html.j2")
         .render(
             claims=claims,
+            replication=replication,
             both=None
             if both is None
             else {

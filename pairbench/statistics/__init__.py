@@ -59,10 +59,12 @@ from pairbench.statistics.aggregates import (
 )
 from pairbench.statistics.comparisons import (
     holm,
+    kendall_tau,
     paired_difference,
     paired_iqm_difference,
     paired_probability_of_improvement,
     probability_of_improvement,
+    rank_correlation,
     sign_flip_p_value,
     win_rate,
 )
@@ -112,6 +114,7 @@ __all__ = [
     "holm",
     "iqm",
     "iqm_interval",
+    "kendall_tau",
     "long_term_risk",
     "mean_interval",
     "median",
@@ -126,6 +129,7 @@ __all__ = [
     "power_of_t_test",
     "probability_of_improvement",
     "profile_interval",
+    "rank_correlation",
     "risk_across_runs",
     "sample_efficiency",
     "seeds_needed",

@@ -253,6 +253,31 @@ def test_bradley_terry_comparisons_err_as_often_as_the_model_says() -> None:
     assert abs(float((unequal[:, 0] == 0).double().mean()) - 0.731) < error
 
 
+@pytest.mark.parametrize("comparison", ["scores", "bradley-terry"])
+def test_a_share_of_the_answers_is_turned_round(comparison: str) -> None:
+    """28,000 answers, of which .2 are wrong, to three s.e.; scores and arms stay what they were."""
+    task = {"comparison": comparison, "temperature": 1e-6}
+    bandit, policy, _, _ = begin(SoftPairGRPO, contexts=1000, task={**task, "mistake": 0.2})
+    exact, other, _, _ = begin(SoftPairGRPO, contexts=1000, task=task)
+    batch, truth = bandit.collect(policy, 0), exact.collect(other, 0)
+    assert torch.equal(batch.responses, truth.responses)
+    assert batch.pairs is not None
+    reward = bandit.rewards[batch.contexts[:, 0], batch.responses[:, 0]][batch.pairs]
+    unequal = reward[reward[:, 0] != reward[:, 1]]
+    assert len(unequal) > 10_000
+    wrong = float((unequal[:, 0] < unequal[:, 1]).double().mean())
+    assert abs(wrong - 0.2) < 3 * (0.16 / len(unequal)) ** 0.5
+    assert bandit.cost.comparisons == exact.cost.comparisons
+
+
+def test_a_teacher_without_mistakes_has_the_identity_it_had_before_there_were_any() -> None:
+    assert list(PreferenceBandit.Config().model_dump()) == [
+        "contexts", "arms", "data_seed", "reference_scale", "reward_noise", "comparison",
+        "temperature", "pairs",
+    ]  # fmt: skip
+    assert PreferenceBandit.Config(mistake=0.1).model_dump()["mistake"] == 0.1
+
+
 def test_noisy_scores_have_the_rewards_as_their_mean() -> None:
     bandit, policy, _, _ = begin(GRPO, contexts=500, task={"reward_noise": 2.0})
     batch = bandit.collect(policy, 0)
