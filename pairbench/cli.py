@@ -119,7 +119,7 @@ def run(
             checkpoint_seconds=checkpoint_seconds,
             monitor=monitor,
         )
-    _show_boards(results, {record.spec.board for record in records})
+    _show_boards(results, {record.identity for record in records})
     failed = sum(record.status == "failed" for record in records)
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
@@ -127,19 +127,19 @@ def run(
 
 
 def _show_boards(results: Path, wanted: set[str]) -> None:
-    """Prints the boards that a call has touched, and writes and names their pages."""
+    """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.formats import slugs
     from pairbench.reproduce import marks
-    from pairbench.store import load_records
+    from pairbench.store import load_records, load_series
 
     records = _report(*load_records(results))
     pages = pages_folder(results)
     rebuilt = marks(results)
-    write_site(records, pages, rebuilt)
+    write_site(records, pages, rebuilt, load_series(results, records))
     boards = build(records, marks=rebuilt)
     for board, stem in zip(boards, slugs(boards), strict=True):
-        if board.board in wanted:
+        if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
 
 
@@ -279,14 +279,17 @@ def leaderboard(
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.leaderboard.overall import render_overall
     from pairbench.reproduce import marks
-    from pairbench.store import load_records
+    from pairbench.store import load_records, load_series
 
     records = _report(*load_records(results))
     if not records:
         raise PairBenchError(f"there are no records in {results}: run something first")
     if site is not None:
-        for path in write_site(records, site, marks(results)):
-            click.echo(path)
+        written = write_site(records, site, marks(results), load_series(results, records))
+        for path in written:
+            if path.parent == site:
+                click.echo(path)
+        click.echo(f"and {sum(path.parent != site for path in written)} pages of runs and algorithms")
         return
     if overall or tasks:
         if task is not None:
@@ -444,9 +447,9 @@ def submit(
 
     mine = [one.record for one in found if one.record is not None]
     boards = build([*there, *mine])
-    wanted = {record.spec.board for record in mine}
+    wanted = {record.identity for record in mine}
     for board in boards:
-        if board.board in wanted:
+        if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}", nl=False)
     click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
     return 0

@@ -336,6 +336,46 @@ def read_series(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def load_series(
+    root: Path | str, records: Sequence[RunRecord]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the series of those records whose files a results folder has, by identity.
+
+    All are read in one go; a folder with a file that is no series gives none.
+    """
+    import duckdb
+    import numpy as np
+
+    store = Store(Path(root))
+    files = {
+        str(path): record.identity
+        for record in records
+        if record.series_sha256 and (path := store.path(record).with_suffix(".parquet")).is_file()
+    }
+    if not files:
+        return {}
+    try:
+        with duckdb.connect(config={"threads": 1}) as connection:
+            columns = connection.execute(
+                f"FROM read_parquet([{', '.join(map(_quoted, files))}], filename=true, "
+                "file_row_number=true, union_by_name=true) ORDER BY filename, file_row_number"
+            ).fetchnumpy()
+    except duckdb.Error:
+        return {}
+    names = np.asarray(columns.pop("filename"), dtype=object)
+    del columns["file_row_number"]
+    starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
+    ends = [*starts[1:], len(names)]
+    filled = {
+        name: np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
+        for name, column in columns.items()
+    }
+    return {
+        files[names[start]]: {name: column[start:end] for name, column in filled.items()}
+        for start, end in zip(starts, ends, strict=True)
+    }
+
+
 def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
     """Returns the answer to a question in SQL about the records of a folder.
 

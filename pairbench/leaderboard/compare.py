@@ -20,6 +20,7 @@ from pairbench.leaderboard.board import (
     finished_scores,
     near,
     rate,
+    shared_means,
     win_rates,
 )
 from pairbench.record import Protocol, RunRecord
@@ -165,13 +166,12 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
         ours, theirs = (
             finished_scores(found[run] for run in rows[name].runs.values()) for name in (x, y)
         )
-        seeds = sorted(ours.keys() & theirs.keys())
-        if seeds:
+        if seeds := sorted(ours.keys() & theirs.keys()):
             left_out = {*rows[x].failed_seeds, *rows[y].failed_seeds}
             runs = [
                 {found[run].seed: found[run] for run in rows[name].runs.values()} for name in (x, y)
             ]
-            result = _comparison(board, x, y, ours, theirs, seeds, bool(left_out))
+            result = _comparison(board, x, y, ours, theirs, bool(left_out))
             floor = _floor(board)
             for cost in UNITS:
                 spent = [[getattr(own[seed].cost, cost) for seed in seeds] for own in runs]
@@ -190,10 +190,9 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
 
 
 def _comparison(
-    board: Board, a: str, b: str, ours: Scores, theirs: Scores, seeds: list[int], left_out: bool
+    board: Board, a: str, b: str, ours: Scores, theirs: Scores, left_out: bool
 ) -> Comparison:
-    x = np.array([np.mean(ours[seed]) for seed in seeds])
-    y = np.array([np.mean(theirs[seed]) for seed in seeds])
+    seeds, x, y = shared_means(ours, theirs)
     wins = list(win_rates(ours, theirs).values())
     difference = rate(statistics.paired_difference(x, y))
     p_value = float(f"{statistics.sign_flip_p_value(x - y):.6g}")
