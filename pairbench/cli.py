@@ -289,7 +289,9 @@ def leaderboard(
         for path in written:
             if path.parent == site:
                 click.echo(path)
-        click.echo(f"and {sum(path.parent != site for path in written)} pages of runs and algorithms")
+        click.echo(
+            f"and {sum(path.parent != site for path in written)} pages of runs and algorithms"
+        )
         return
     if overall or tasks:
         if task is not None:

@@ -336,9 +336,7 @@ def read_series(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def load_series(
-    root: Path | str, records: Sequence[RunRecord]
-) -> dict[str, dict[str, np.ndarray]]:
+def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dict[str, np.ndarray]]:
     """Returns the series of those records whose files a results folder has, by identity.
 
     All are read in one go; a folder with a file that is no series gives none.

@@ -1,9 +1,9 @@
 """Leaderboards as data: a pure function of a list of run records.
 
 Only rows that answer the same question share a board: same task, task version, task settings,
-protocol (budget, annealing, evaluations) and data. Everything here depends on the records alone, never on
-their order, the clock or the machine, and numbers are rounded to six significant digits, so that
-the same records give the same bytes anywhere.
+protocol (budget, annealing, evaluations) and data. Everything here depends on the records alone,
+never on their order, the clock or the machine, and numbers are rounded to six significant digits,
+so that the same records give the same bytes anywhere.
 """
 
 from __future__ import annotations
@@ -224,9 +224,9 @@ class OtherBoard(BaseModel):
 class Board(BaseModel):
     """Rows that may be ranked together, best first, then those without a rank.
 
-    `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the order of rows.
-    `caveats` are what a reader must know before the numbers; `judges` the cards of whatever scored
-    the responses, by name.
+    `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the
+    order of rows. `caveats` are what a reader must know before the numbers; `judges` the cards
+    of whatever scored the responses, by name.
     """
 
     task: str

@@ -333,7 +333,11 @@ def run_file(identity: str) -> str:
 def algorithm_file(name: str) -> str:
     """Returns where a site keeps the page of an algorithm, whatever its name holds."""
     kept = kept_in_names(name)
-    return f"algorithms/{kept}.html" if kept == name.lower() else f"algorithms/{kept}-{digest(name)[:8]}.html"
+    return (
+        f"algorithms/{kept}.html"
+        if kept == name.lower()
+        else f"algorithms/{kept}-{digest(name)[:8]}.html"
+    )
 
 
 def number(value: float) -> str:

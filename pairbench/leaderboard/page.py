@@ -80,9 +80,7 @@ def board_page(
             profile=_profile(board),
             matrix=_matrix(board),
             strips=_strips(board, series or {}),
-            score=(
-                f"Reward ({board.scored} policy)" if board.scores_of == "policy" else board.scored
-            ),
+            score=_score(board)[:1].upper() + _score(board)[1:],
             judge_entries=list(dict.fromkeys(k for card in board.judges.values() for k in card)),
             protocol_line=protocol_line(board),
             provenance=[_field(name, values) for name, values in board.provenance.items()],
@@ -115,7 +113,9 @@ def summary(board: Board) -> list[str]:
             "corrected for so many pairs (Holm)"
         )
         least = 2.0 ** (1 - max(pair.n_seeds for pair in pairs)) * len(pairs)
-        lines.append(told + ("; with so few seeds that test can confirm none." if least > 0.05 else "."))
+        lines.append(
+            told + ("; with so few seeds that test can confirm none." if least > 0.05 else ".")
+        )
     return lines
 
 
@@ -135,17 +135,23 @@ def _chart(
     score: str,
     percent: bool = False,
 ) -> Markup:
-    """The data of one chart: axes as (name, whether it starts at zero), points [y, low, high, x]."""
+    """One chart: axes as (name, whether it starts at zero), points as [y, low, high, x ...]."""
     return _embedded(
         {
             "file": f"{board.slug}-{name}",
             "title": f"{title}, {board.title}",
-            "axes": [{"name": axis, "zero": zero, "band": name != "frontier"} for axis, zero in axes],
+            "axes": [
+                {"name": axis, "zero": zero, "band": name != "frontier"} for axis, zero in axes
+            ],
             "score": score,
             "percent": percent,
             "rows": rows,
         }
     )
+
+
+def _score(board: Board) -> str:
+    return f"reward, {board.scored} policy" if board.scores_of == "policy" else board.scored
 
 
 def _curves(board: Board) -> Markup:
@@ -157,25 +163,34 @@ def _curves(board: Board) -> Markup:
         for row in board.rows
         if row.reward is not None
     ]
-    return _chart(board, "curves", "Learning curves", axes, rows, board.scored)
+    return _chart(board, "curves", "Learning curves", axes, rows, _score(board))
 
 
 def _frontier(board: Board) -> Markup | None:
-    """The score that ranks against the KL and the other scores, where a task measures that KL."""
+    """The score that ranks against the KL and the other scores, where a task measures that KL.
+
+    Every run begins at the untrained policy, whose point comes first.
+    """
     names = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
     if not names:
         return None
+
+    def along(point: CurveBand) -> list[float | None]:
+        return [point.along.get(name) for name in names]
+
+    untrained = [row for row in board.rows if row.floor and row.row == board.baseline]
+    start = [[p.iqm, None, None, *along(p)] for row in untrained for p in row.curve if p.along]
     rows = [
         {
             "row": row.row,
             "floor": row.floor,
-            "curve": _points(row, lambda p: [p.along.get(name) for name in names]),
+            "curve": _points(row, along) if row.floor else [*start, *_points(row, along)],
         }
         for row in board.rows
         if row.reward is not None
     ]
     axes = [(AXES.get(name, name), name in AXES) for name in names]
-    return _chart(board, "frontier", "Frontier", axes, rows, board.scored)
+    return _chart(board, "frontier", "Frontier", axes, rows, _score(board))
 
 
 def _profile(board: Board) -> Markup | None:
@@ -194,7 +209,13 @@ def _profile(board: Board) -> Markup | None:
         ]
         rows.append({"row": row.row, "floor": False, "curve": curve})
     return _chart(
-        board, "profile", "Performance profile", [(board.scored, False)], rows, "share of runs", True
+        board,
+        "profile",
+        "Performance profile",
+        [(_score(board), False)],
+        rows,
+        "share of runs",
+        True,
     )
 
 
@@ -243,8 +264,13 @@ def _strips(board: Board, series: Mapping[str, Series]) -> dict[str, Any] | None
     if not columns:
         return None
     return {
-        "heads": [(SHOWN[name], scale(low, high)) for name, (_, low, high) in columns],
-        "rows": [(row.row, [found[0][k] for _, found in columns]) for k, row in enumerate(rows)],
+        "heads": [
+            (SHOWN[name], scale(found.low, found.high) + ", log" * found.logarithmic)
+            for name, found in columns
+        ],
+        "rows": [
+            (row.row, [found.strips[k] for _, found in columns]) for k, row in enumerate(rows)
+        ],
     }
 
 

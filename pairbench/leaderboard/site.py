@@ -158,9 +158,7 @@ def run_page(
             algorithm=algorithm_file(record.algorithm),
             scores={}
             if evaluation is None
-            else {
-                way: sum(values) / len(values) for way, values in evaluation.scores.items()
-            },
+            else {way: sum(values) / len(values) for way, values in evaluation.scores.items()},
             measures=evaluation.measures if evaluation else {},
             curve=drawn(curve) if curve and len(curve.parts) > 1 else None,
             ways=list(dict.fromkeys(way for point in record.curve for way in point.means)),
@@ -171,9 +169,7 @@ def run_page(
             ],
             settings=_settings(record.algorithm_config),
             task_settings=_settings(record.task_config),
-            provenance=[
-                item for item in flat(record.provenance, leave=(JUDGES, CAVEAT))
-            ],
+            provenance=list(flat(record.provenance, leave=(JUDGES, CAVEAT))),
             place=Store(Path("results")).path(record).as_posix(),
             reproduce=reproduce_command(record),
             command=run_command(record),

@@ -33,7 +33,8 @@ HEIGHT = 20
 SPACE = 0.02
 
 Series = Mapping[str, ArrayLike]
-Parts = Sequence[float | None]
+Band = tuple[float, float, float]
+"""A middle, and the least and largest value."""
 
 
 class Strip(NamedTuple):
@@ -60,16 +61,26 @@ def thin(values: ArrayLike) -> Strip | None:
 def drawn(strip: Strip) -> Markup:
     """Returns the strip of one run, from its own least to its own largest value."""
     values = [value for value in strip.parts if value is not None]
-    return svg([(v, v, v) if v is not None else None for v in strip.parts], min(values), max(values))
+    return svg(
+        [(v, v, v) if v is not None else None for v in strip.parts], min(values), max(values)
+    )
 
 
-def bands(
-    runs: Iterable[Iterable[Series]], name: str
-) -> tuple[list[Markup | None], float, float] | None:
-    """Returns a row's strip for each of `runs`, and the ends of the scale that all of them share.
+class Bands(NamedTuple):
+    """A quantity of several rows on one scale: its ends, whether it is logarithmic, the strips."""
 
-    A strip is the median over the row's seeds with their least and largest value behind it; the
-    scale ends at the 2nd and 98th percentile of the medians, since one spike would flatten the rest.
+    low: float
+    high: float
+    logarithmic: bool
+    strips: list[Markup | None]
+
+
+def bands(runs: Iterable[Iterable[Series]], name: str) -> Bands | None:
+    """Returns a strip for each row, or None where nothing was measured.
+
+    A strip is the median over the row's seeds with their least and largest value behind it. The
+    scale ends at the 2nd and 98th percentile of the medians, since one spike would flatten the
+    rest; it is logarithmic, over three decades at most, where positive values span more than 20.
 
     Args:
         runs: the series of each seed, of each row.
@@ -84,12 +95,21 @@ def bands(
     if not middles:
         return None
     low, high = (float(end) for end in np.percentile(middles, [2, 98]))
-    if low > 0 and low < 0.5 * high:
-        low = 0.0
-    return [svg(row, low, high) if any(row) else None for row in rows], low, high
+    logarithmic = min(middles) >= 0 and high > 20 * low and high > 0
+    if not logarithmic:
+        return Bands(low, high, False, [svg(row, low, high) if any(row) else None for row in rows])
+    least = max(low, high / 1000)
+    ends = float(np.log10(least)), float(np.log10(high))
+    strips_of = [
+        svg([band and _logarithm(band, least) for band in row], *ends) if any(row) else None
+        for row in rows
+    ]
+    return Bands(least, high, True, strips_of)
 
 
-Band = tuple[float, float, float]
+def _logarithm(band: Band, least: float) -> Band:
+    low, middle, high = (float(np.log10(max(value, least))) for value in sorted(band))
+    return middle, low, high
 
 
 def _spread(column: Sequence[float | None]) -> Band | None:
