@@ -319,6 +319,28 @@ def leaderboard(
 
 
 @cli.command()
+@click.argument("kind", type=click.Choice(["curves", "intervals", "profile", "frontier"]))
+@click.option("--task", help="The task (or task@variant); a profile without one is over all tasks.")
+@click.option("--rows", help="Rows, by comma; all by default.")
+@click.option("--out", type=PLACE, help="The file, .pdf or .svg; named after the board by default.")
+@click.option("--width", type=click.FloatRange(min=1.5, max=20), default=3.3, show_default=True,
+              help="Inches; one column of most papers by default.")  # fmt: skip
+@RESULTS
+def plot(
+    kind: str, task: str | None, rows: str | None, out: Path | None, width: float, results: Path
+) -> None:
+    """Draw a figure for a paper from the records: the same records give the same bytes."""
+    try:
+        from pairbench.leaderboard.figures import draw
+    except ModuleNotFoundError as error:
+        raise PairBenchError(f"{error}: pip install 'pairbench[plot]'") from error
+    from pairbench.store import load_records
+
+    records = _report(*load_records(results))
+    click.echo(draw(records, kind, task=task, rows=_names(rows), out=out, width=width))
+
+
+@cli.command()
 @click.argument("rows", nargs=-1, required=True, metavar="A B ...")
 @click.option("--task", required=True, help="The task (or task@variant) all ran on.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")

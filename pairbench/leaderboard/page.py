@@ -80,7 +80,7 @@ def board_page(
             profile=_profile(board),
             matrix=_matrix(board),
             strips=_strips(board, series or {}),
-            score=_score(board)[:1].upper() + _score(board)[1:],
+            score=score_name(board)[:1].upper() + score_name(board)[1:],
             judge_entries=list(dict.fromkeys(k for card in board.judges.values() for k in card)),
             protocol_line=protocol_line(board),
             provenance=[_field(name, values) for name, values in board.provenance.items()],
@@ -150,7 +150,8 @@ def _chart(
     )
 
 
-def _score(board: Board) -> str:
+def score_name(board: Board) -> str:
+    """Returns what the score that ranks is called on an axis."""
     return f"reward, {board.scored} policy" if board.scores_of == "policy" else board.scored
 
 
@@ -163,60 +164,70 @@ def _curves(board: Board) -> Markup:
         for row in board.rows
         if row.reward is not None
     ]
-    return _chart(board, "curves", "Learning curves", axes, rows, _score(board))
+    return _chart(board, "curves", "Learning curves", axes, rows, score_name(board))
 
 
 def _frontier(board: Board) -> Markup | None:
-    """The score that ranks against the KL and the other scores, where a task measures that KL.
-
-    Every run begins at the untrained policy, whose point comes first.
-    """
-    names = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
+    """The score that ranks against the KL and the other scores, where a task measures that KL."""
+    names, found = frontier(board)
     if not names:
         return None
+    rows = [{"row": row.row, "floor": row.floor, "curve": points} for row, points in found]
+    axes = [(AXES.get(name, name), name in AXES) for name in names]
+    return _chart(board, "frontier", "Frontier", axes, rows, score_name(board))
+
+
+def frontier(board: Board) -> tuple[list[str], list[tuple[Row, list[Any]]]]:
+    """Returns what scores can be drawn against, and each row's points [IQM, low, high, those ...].
+
+    Every run begins at the untrained policy, whose point comes first. No names where no task
+    measures the KL to it.
+    """
+    names = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
 
     def along(point: CurveBand) -> list[float | None]:
         return [point.along.get(name) for name in names]
 
     untrained = [row for row in board.rows if row.floor and row.row == board.baseline]
     start = [[p.iqm, None, None, *along(p)] for row in untrained for p in row.curve if p.along]
-    rows = [
-        {
-            "row": row.row,
-            "floor": row.floor,
-            "curve": _points(row, along) if row.floor else [*start, *_points(row, along)],
-        }
+    return names, [
+        (row, _points(row, along) if row.floor else [*start, *_points(row, along)])
         for row in board.rows
         if row.reward is not None
     ]
-    axes = [(AXES.get(name, name), name in AXES) for name in names]
-    return _chart(board, "frontier", "Frontier", axes, rows, _score(board))
 
 
 def _profile(board: Board) -> Markup | None:
-    """Share of each trained row's runs above each score, where two rows have two seeds."""
+    """Share of each trained row's runs above each score."""
+    found = profile(board)
+    if len(found) < 2:
+        return None
+    rows = [
+        {
+            "row": row.row,
+            "floor": False,
+            "curve": [
+                [*(None if v is None else round(v, 3) for v in share), float(f"{level:.4g}")]
+                for level, share in points
+            ],
+        }
+        for row, points in found
+    ]
+    axes = [(score_name(board), False)]
+    return _chart(board, "profile", "Performance profile", axes, rows, "share of runs", True)
+
+
+def profile(board: Board) -> list[tuple[Row, list[tuple[float, statistics.Estimate]]]]:
+    """Returns for each trained row with two seeds (score, share of its runs above it)."""
     kept = [r for r in board.rows if r.status == "finished" and not r.floor and r.n_seeds > 1]
     values = [value for row in kept for value in row.rewards.values()]
-    if len(kept) < 2 or min(values) == max(values):
-        return None
-    levels = np.linspace(min(values), max(values), LEVELS)
-    rows = []
-    for row in kept:
-        shares = statistics.profile_interval([list(row.rewards.values())], levels)
-        curve = [
-            [*(None if v is None else round(v, 3) for v in share), float(f"{level:.4g}")]
-            for share, level in zip(shares, levels, strict=True)
-        ]
-        rows.append({"row": row.row, "floor": False, "curve": curve})
-    return _chart(
-        board,
-        "profile",
-        "Performance profile",
-        [(_score(board), False)],
-        rows,
-        "share of runs",
-        True,
-    )
+    if not values or min(values) == max(values):
+        return []
+    levels = np.linspace(min(values), max(values), LEVELS).tolist()
+    return [
+        (row, list(zip(levels, statistics.profile_interval([list(row.rewards.values())], levels))))
+        for row in kept
+    ]
 
 
 def _matrix(board: Board) -> list[dict[str, Any]]:

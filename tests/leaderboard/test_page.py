@@ -272,9 +272,10 @@ def test_columns_are_chosen(opened: Any) -> None:
 def axis_ends(browser: Any) -> list[str]:
     return list(
         browser.execute_script(
-            "const t = [...document.querySelectorAll('#curves .plot text')]"
-            ".filter(t => +t.getAttribute('y') > 200).map(t => t.textContent);"
-            "return [t[0], t[t.length - 2]]"
+            "const s = document.querySelector('#curves .plot svg');"
+            "const t = [...s.querySelectorAll('text')].filter("
+            "t => +t.getAttribute('y') === s.viewBox.baseVal.height - 22).map(t => t.textContent);"
+            "return [t[0], t[t.length - 1]]"
         )
     )
 
@@ -297,7 +298,8 @@ def test_zooming_by_drag_by_keyboard_and_back(opened: Any) -> None:
     chart = opened.find_element("css selector", "#curves .plot svg")
     opened.execute_script("arguments[0].focus()", chart)
     chart.send_keys("+")
-    assert axis_ends(opened) == ["60k", "140k"] or axis_ends(opened) == ["50k", "150k"]
+    near, far = axis_ends(opened)
+    assert float(far.removesuffix("k")) - float(near.removesuffix("k")) <= 100
     opened.switch_to.active_element.send_keys("0")
     assert axis_ends(opened) == ["0", "200k"]
 
@@ -351,7 +353,7 @@ def test_runs_and_algorithms_have_pages(opened: Any, page: Path) -> None:
     assert "pairbench reproduce results/halfcheetah-v4/grpo/" in text and "Example CPU" in text
     style = "return getComputedStyle(document.querySelector('pre')).overflowX"
     assert opened.execute_script(style) == "auto"  # the style sheet beside it was read
-    assert opened.execute_script("return document.documentElement.scrollWidth") == 1280
+    assert opened.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     opened.find_element("link text", "grpo").click()
     text = opened.find_element("tag name", "main").text
     assert "arXiv" in text and "clip_low" in text and "grpo+trust-region" in text
