@@ -286,12 +286,11 @@ def leaderboard(
         raise PairBenchError(f"there are no records in {results}: run something first")
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
+        pages = [path for path in written if path.parent != site]
         for path in written:
             if path.parent == site:
                 click.echo(path)
-        click.echo(
-            f"and {sum(path.parent != site for path in written)} pages of runs and algorithms"
-        )
+        click.echo(f"and {len(pages)} pages of runs and algorithms", err=True)
         return
     if overall or tasks:
         if task is not None:
