@@ -227,6 +227,23 @@ def show(record: str, form: str, results: Path) -> None:
             click.echo(f"{name:<14}{text}")
 
 
+def _side(name: str, results: Path) -> list[Any]:
+    """Returns the records of a folder, of a record file, or of a suite in the results folder."""
+    from pairbench.grid import expand, load_suite, suite_names
+    from pairbench.store import load_records
+
+    if Path(name).is_dir():
+        return _report(*load_records(name))
+    if name in suite_names() or name.endswith(".toml"):
+        wanted = {spec.identity for spec in expand(load_suite(name)).specs}
+        return [r for r in _report(*load_records(results)) if r.identity in wanted]
+    if name.endswith(".json"):
+        return [_record(name, results)]
+    raise PairBenchError(
+        f"{name!r} is no record file, results folder or suite: of a row, name its --task"
+    )
+
+
 def _record(name: str, results: Path) -> Any:
     from pairbench.store import Unreadable, load_records, read_record
 
@@ -341,19 +358,27 @@ def plot(
 
 @cli.command()
 @click.argument("rows", nargs=-1, required=True, metavar="A B ...")
-@click.option("--task", required=True, help="The task (or task@variant) all ran on.")
+@click.option("--task", help="The task (or task@variant) that the rows ran on.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @RESULTS
-def compare(rows: tuple[str, ...], task: str, form: str, results: Path) -> None:
+def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -> None:
     """Compare rows A and B of a task over the seeds they share; of more, every pair.
 
-    Of several pairs the p-values are corrected for how many they are (Holm), and JSON is a list.
+    Without --task A and B are two record files, results folders or suites, whose rows of one name
+    are compared on each board that both have. Of several pairs the p-values are corrected for how
+    many they are (Holm), and JSON is a list.
     """
     from pairbench.leaderboard import compare_all
-    from pairbench.leaderboard.compare import further
+    from pairbench.leaderboard.compare import compare_sides, further
     from pairbench.store import load_records
 
-    pairs = compare_all(_report(*load_records(results)), rows, task)
+    if task is not None:
+        pairs = compare_all(_report(*load_records(results)), rows, task)
+    elif len(rows) == 2:
+        sides = [_side(name, results) for name in rows]
+        pairs = compare_sides(*sides, names=(rows[0], rows[1]))
+    else:
+        raise PairBenchError("without --task name two record files, results folders or suites")
     if form == "json":
         objects = [pair.model_dump(mode="json") for pair in pairs]
         one = objects[0] if len(objects) == 1 else objects

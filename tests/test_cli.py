@@ -194,6 +194,9 @@ def test_leaderboard_and_compare(call, results: Path) -> None:  # type: ignore[n
     assert all(pair["p_holm"] >= pair["p_value"] for pair in pairs)
     assert call(*three).out.count("Holm-corrected over 3 pairs") == 3
     assert call("compare", "grpo", *where).err == "pairbench: name at least two rows to compare\n"
+    itself = call("compare", str(results), str(results))
+    assert itself.status == 0 and "cannot be told apart" in itself.out
+    assert "name its --task" in call("compare", "grpo", "reference").err
     overall = call("leaderboard", "--overall", "--results", str(results))
     assert overall.status == 2 and "there is no overall board yet" in overall.err
     unknown = call("compare", "grpo", "refrence", *where)
