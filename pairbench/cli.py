@@ -375,8 +375,8 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
     if task is not None:
         pairs = compare_all(_report(*load_records(results)), rows, task)
     elif len(rows) == 2:
-        sides = [_side(name, results) for name in rows]
-        pairs = compare_sides(*sides, names=(rows[0], rows[1]))
+        ours, theirs = (_side(name, results) for name in rows)
+        pairs = compare_sides(ours, theirs, (rows[0], rows[1]))
     else:
         raise PairBenchError("without --task name two record files, results folders or suites")
     if form == "json":

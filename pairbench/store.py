@@ -370,7 +370,7 @@ def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dic
     }
 
 
-def _filled(column: np.ndarray) -> np.ndarray:
+def _filled(column: Any) -> np.ndarray:
     import numpy as np
 
     return np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)

@@ -175,6 +175,17 @@ def test_fits_a_phone(opened: Any) -> None:
     )
 
 
+def test_every_kind_of_page_fits_a_phone(opened: Any, page: Path) -> None:
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+    )
+    (run, *_) = sorted((page.parent / "runs").iterdir())
+    for path in (run, page.parent / "algorithms" / "grpo.html", page.parent / "index.html"):
+        opened.get(path.as_uri())
+        assert opened.execute_script("return document.documentElement.scrollWidth") == 390, path
+
+
 def test_settings_open_from_the_row(opened: Any) -> None:
     link = "document.querySelector('tr[data-row=\"grpo\"] a')"
     target = opened.execute_script(f"{link}.click(); return {link}.getAttribute('href').slice(1)")
