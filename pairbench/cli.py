@@ -119,7 +119,7 @@ def run(
             checkpoint_seconds=checkpoint_seconds,
             monitor=monitor,
         )
-    _show_boards(results, {record.spec.board for record in records})
+    _show_boards(results, {record.identity for record in records})
     failed = sum(record.status == "failed" for record in records)
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
@@ -220,19 +220,19 @@ def _budget(limits: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _show_boards(results: Path, wanted: set[str]) -> None:
-    """Prints the boards that a call has touched, and writes and names their pages."""
+    """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.formats import slugs
     from pairbench.reproduce import marks
-    from pairbench.store import load_records
+    from pairbench.store import load_records, load_series
 
     records = _report(*load_records(results))
     pages = pages_folder(results)
     rebuilt = marks(results)
-    write_site(records, pages, rebuilt)
+    write_site(records, pages, rebuilt, load_series(results, records))
     boards = build(records, marks=rebuilt)
     for board, stem in zip(boards, slugs(boards), strict=True):
-        if board.board in wanted:
+        if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
 
 
@@ -320,6 +320,23 @@ def show(record: str, form: str, results: Path) -> None:
             click.echo(f"{name:<14}{text}")
 
 
+def _side(name: str, results: Path) -> list[Any]:
+    """Returns the records of a folder, of a record file, or of a suite in the results folder."""
+    from pairbench.grid import expand, load_suite, suite_names
+    from pairbench.store import load_records
+
+    if Path(name).is_dir():
+        return _report(*load_records(name))
+    if name in suite_names() or name.endswith(".toml"):
+        wanted = {spec.identity for spec in expand(load_suite(name)).specs}
+        return [r for r in _report(*load_records(results)) if r.identity in wanted]
+    if name.endswith(".json"):
+        return [_record(name, results)]
+    raise PairBenchError(
+        f"{name!r} is no record file, results folder or suite: of a row, name its --task"
+    )
+
+
 def _record(name: str, results: Path) -> Any:
     from pairbench.store import Unreadable, load_records, read_record
 
@@ -372,14 +389,18 @@ def leaderboard(
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.leaderboard.overall import render_overall
     from pairbench.reproduce import marks
-    from pairbench.store import load_records
+    from pairbench.store import load_records, load_series
 
     records = _report(*load_records(results))
     if not records:
         raise PairBenchError(f"there are no records in {results}: run something first")
     if site is not None:
-        for path in write_site(records, site, marks(results)):
-            click.echo(path)
+        written = write_site(records, site, marks(results), load_series(results, records))
+        pages = [path for path in written if path.parent != site]
+        for path in written:
+            if path.parent == site:
+                click.echo(path)
+        click.echo(f"and {len(pages)} pages of runs and algorithms", err=True)
         return
     if overall or tasks:
         if task is not None:
@@ -407,20 +428,50 @@ def leaderboard(
 
 
 @cli.command()
-@click.argument("rows", nargs=-1, required=True, metavar="A B ...")
-@click.option("--task", required=True, help="The task (or task@variant) all ran on.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.argument("kind", type=click.Choice(["curves", "intervals", "profile", "frontier"]))
+@click.option("--task", help="The task (or task@variant); a profile without one is over all tasks.")
+@click.option("--rows", help="Rows, by comma; all by default.")
+@click.option("--out", type=PLACE, help="The file, .pdf or .svg; named after the board by default.")
+@click.option("--width", type=click.FloatRange(min=1.5, max=20), default=3.3, show_default=True,
+              help="Inches; one column of most papers by default.")  # fmt: skip
 @RESULTS
-def compare(rows: tuple[str, ...], task: str, form: str, results: Path) -> None:
-    """Compare rows A and B of a task over the seeds they share; of more, every pair.
-
-    Of several pairs the p-values are corrected for how many they are (Holm), and JSON is a list.
-    """
-    from pairbench.leaderboard import compare_all
-    from pairbench.leaderboard.compare import further
+def plot(
+    kind: str, task: str | None, rows: str | None, out: Path | None, width: float, results: Path
+) -> None:
+    """Draw a figure for a paper from the records: the same records give the same bytes."""
+    try:
+        from pairbench.leaderboard.figures import draw
+    except ModuleNotFoundError as error:
+        raise PairBenchError(f"{error}: pip install 'pairbench[plot]'") from error
     from pairbench.store import load_records
 
-    pairs = compare_all(_report(*load_records(results)), rows, task)
+    records = _report(*load_records(results))
+    click.echo(draw(records, kind, task=task, rows=_names(rows), out=out, width=width))
+
+
+@cli.command()
+@click.argument("rows", nargs=-1, required=True, metavar="A B ...")
+@click.option("--task", help="The task (or task@variant) that the rows ran on.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -> None:
+    """Compare rows A and B of a task over the seeds they share; of more, every pair.
+
+    Without --task A and B are two record files, results folders or suites, whose rows of one name
+    are compared on each board that both have. Of several pairs the p-values are corrected for how
+    many they are (Holm), and JSON is a list.
+    """
+    from pairbench.leaderboard import compare_all
+    from pairbench.leaderboard.compare import compare_sides, further
+    from pairbench.store import load_records
+
+    if task is not None:
+        pairs = compare_all(_report(*load_records(results)), rows, task)
+    elif len(rows) == 2:
+        ours, theirs = (_side(name, results) for name in rows)
+        pairs = compare_sides(ours, theirs, (rows[0], rows[1]))
+    else:
+        raise PairBenchError("without --task name two record files, results folders or suites")
     if form == "json":
         objects = [pair.model_dump(mode="json") for pair in pairs]
         one = objects[0] if len(objects) == 1 else objects
@@ -537,9 +588,9 @@ def submit(
 
     mine = [one.record for one in found if one.record is not None]
     boards = build([*there, *mine])
-    wanted = {record.spec.board for record in mine}
+    wanted = {record.identity for record in mine}
     for board in boards:
-        if board.board in wanted:
+        if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}", nl=False)
     click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
     return 0

@@ -334,8 +334,8 @@ def _board(records: list[RunRecord], task: str | None, board: str | None) -> Boa
             f"no finished run of a task {task!r} has kept its completions: did you mean "
             f"{', '.join(near(task, tasks))}?"
         )
-    digests = {record.spec.board for record in kept}
-    boards = [b for b in build(records, task or tasks[0]) if b.board in digests]
+    runs = {record.identity for record in kept}
+    boards = [b for b in build(records, task or tasks[0]) if runs & b.identities]
     matches = [b for b in boards if b.board.startswith(board or "")]
     if not matches or (board and len(matches) > 1):
         titles = "; ".join(f"{b.title} ({b.board[:8]})" for b in boards)

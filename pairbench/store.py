@@ -21,7 +21,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -334,14 +334,54 @@ def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
 def read_series(path: Path) -> dict[str, np.ndarray]:
     """Returns the columns of a series file as float32, NaN where nothing was measured."""
     import duckdb
-    import numpy as np
 
     with duckdb.connect(config={"threads": 1}) as connection:
         columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
-    return {
-        name: np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
-        for name, column in columns.items()
+    return {name: _filled(column) for name, column in columns.items()}
+
+
+def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the series of those records whose files a results folder has, by identity.
+
+    A file that is no series is left out.
+    """
+    import duckdb
+    import numpy as np
+
+    store = Store(Path(root))
+    files = {
+        str(path): record.identity
+        for record in records
+        if record.series_sha256 and (path := store.path(record).with_suffix(".parquet")).is_file()
     }
+    if not files:
+        return {}
+    try:
+        with duckdb.connect(config={"threads": 1}) as connection:
+            columns = connection.execute(  # all in one go, which takes a tenth of the time
+                f"FROM read_parquet([{', '.join(map(_quoted, files))}], filename=true, "
+                "file_row_number=true, union_by_name=true) ORDER BY filename, file_row_number"
+            ).fetchnumpy()
+    except duckdb.Error:
+        found = {}
+        for name, identity in files.items():
+            with suppress(duckdb.Error):
+                found[identity] = read_series(Path(name))
+        return found
+    names = np.asarray(columns.pop("filename"), dtype=object)
+    del columns["file_row_number"]
+    starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])).tolist()
+    filled = {name: _filled(column) for name, column in columns.items()}
+    return {
+        files[names[start]]: {name: column[start:end] for name, column in filled.items()}
+        for start, end in zip(starts, [*starts[1:], len(names)], strict=True)
+    }
+
+
+def _filled(column: Any) -> np.ndarray:
+    import numpy as np
+
+    return np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
 
 
 def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:

@@ -364,8 +364,9 @@ def pull_request(found: Sequence[Submitted], boards: Sequence[Board]) -> str:
     lines += ["", "and the boards with them, which this rewrites:", ""]
     lines += [f"    pairbench leaderboard --site {PAGES}", ""]
     lines += [f"Title: {', '.join(names)} on {', '.join(tasks)}", "", "Text:", ""]
-    for (board, _), row in rows.items():
-        lines += _about(row, next((b for b in boards if b.board == board), None))
+    for row in rows.values():
+        run = row[0][1].identity
+        lines += _about(row, next((b for b in boards if run in b.identities), None))
     lines += ["Made with `pairbench submit`, which found no problem.", ""]
     return "\n".join(lines)
 

@@ -194,6 +194,9 @@ def test_leaderboard_and_compare(call, results: Path) -> None:  # type: ignore[n
     assert all(pair["p_holm"] >= pair["p_value"] for pair in pairs)
     assert call(*three).out.count("Holm-corrected over 3 pairs") == 3
     assert call("compare", "grpo", *where).err == "pairbench: name at least two rows to compare\n"
+    itself = call("compare", str(results), str(results))
+    assert itself.status == 0 and "cannot be told apart" in itself.out
+    assert "name its --task" in call("compare", "grpo", "reference").err
     overall = call("leaderboard", "--overall", "--results", str(results))
     assert overall.status == 2 and "there is no overall board yet" in overall.err
     unknown = call("compare", "grpo", "refrence", *where)
@@ -202,6 +205,16 @@ def test_leaderboard_and_compare(call, results: Path) -> None:  # type: ignore[n
     written = call("leaderboard", "--results", str(results), "--site", "site").out.split()
     assert written
     assert all(Path(path).exists() for path in written)
+    assert len(list(Path("site/runs").iterdir())) == sum(len(row["runs"]) for row in rows.values())
+
+
+def test_a_figure_is_one_file(call, results: Path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
+    where = ("--task", "preference-bandit", "--results", str(results))
+    drawn = call("plot", "curves", *where, "--rows", "grpo,reference", "--out", "figure.svg")
+    assert (drawn.status, drawn.out) == (0, "figure.svg\n") and Path("figure.svg").exists()
+    wrong = call("plot", "curves", *where, "--rows", "gpro")
+    assert wrong.status == 2 and "no row 'gpro'" in wrong.err
 
 
 def test_an_empty_results_folder_is_one_sentence(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -13,10 +13,11 @@ from pairbench.leaderboard import write_site
 from pairbench.record import RunRecord
 from pairbench.replication import replicate
 from pairbench.replication import write_site as write_replication
-from pairbench.store import as_json, load_records
+from pairbench.reproduce import marks
+from pairbench.store import as_json, load_records, load_series
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = {".md", ".csv", ".json", ".html"}
+KINDS = {".md", ".csv", ".json", ".html", ".css"}
 
 
 def committed_records(folder: Path) -> list[RunRecord]:
@@ -29,7 +30,12 @@ def committed_records(folder: Path) -> list[RunRecord]:
 
 
 def boards_in(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(folder.glob("*")) if p.suffix in KINDS}
+    """Every file of a site but pictures and the like, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in KINDS
+    }
 
 
 def test_committed_leaderboards_are_a_function_of_committed_results(tmp_path: Path) -> None:
@@ -37,7 +43,7 @@ def test_committed_leaderboards_are_a_function_of_committed_results(tmp_path: Pa
     records = committed_records(ROOT / "results")
     write_claims(load_claims((ROOT / "leaderboards" / "claims.json").read_text()), tmp_path)
     write_replication(replicate(records), tmp_path)
-    write_site(records, tmp_path)
+    write_site(records, tmp_path, marks(ROOT / "results"), load_series(ROOT / "results", records))
     rebuilt, committed = boards_in(tmp_path), boards_in(ROOT / "leaderboards")
     hint = (
         "run `pairbench claims --site leaderboards`, `pairbench replicate --site leaderboards`, "
@@ -78,5 +84,5 @@ def test_what_ranks_survives_the_store(tmp_path: Path) -> None:
 
 def test_records_name_no_machine() -> None:
     home = os.path.expanduser("~")
-    for path in sorted((ROOT / "leaderboards").glob("*")):
+    for path in sorted(p for p in (ROOT / "leaderboards").rglob("*") if p.is_file()):
         assert home not in path.read_text(encoding="utf-8"), path.name

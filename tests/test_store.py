@@ -20,6 +20,7 @@ from pairbench.store import (
     Unreadable,
     as_json,
     load_records,
+    load_series,
     query,
     read_record,
     read_series,
@@ -248,3 +249,21 @@ def test_pages_in_the_folder_are_no_records(store: Store) -> None:
     pages.mkdir()
     (pages / "board.json").write_text("{}")
     assert load_records(store.root).problems == []
+
+
+def test_series_of_many_runs_come_back_in_one_go_and_what_is_none_is_left_out(
+    store: Store,
+) -> None:
+    other = {"loss": np.array([5.0, 4.0], dtype=np.float32)}
+    records = [store.write(finished(0), SERIES), store.write(finished(1), other)]
+    records.append(store.write(finished(2)))
+    found = load_series(store.root, records)
+    assert set(found) == {records[0].identity, records[1].identity}
+    for name, column in SERIES.items():
+        assert np.array_equal(found[records[0].identity][name], column, equal_nan=True)
+    assert found[records[1].identity]["loss"].tolist() == [5.0, 4.0]
+    assert np.isnan(found[records[1].identity]["kl_ref"]).all()
+    store.path(records[0]).with_suffix(".parquet").write_bytes(b"no series")
+    left = load_series(store.root, records)
+    assert set(left) == {records[1].identity}
+    assert left[records[1].identity]["loss"].tolist() == [5.0, 4.0]

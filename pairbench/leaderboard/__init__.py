@@ -6,8 +6,9 @@ from types import ModuleType
 
 from pairbench.leaderboard.board import Board, Row, build
 from pairbench.leaderboard.compare import Comparison, compare, compare_all
-from pairbench.leaderboard.formats import FORMATS, render, write_site
+from pairbench.leaderboard.formats import FORMATS, render
 from pairbench.leaderboard.overall import Overall, overall, render_overall
+from pairbench.leaderboard.site import write_site
 from pairbench.store import load_records
 
 __all__ = [

@@ -1,9 +1,9 @@
 """Leaderboards as data: a pure function of a list of run records.
 
-Only rows that answer the same question share a board: same task, task version, task settings and
-protocol (budget, annealing, evaluations). Everything here depends on the records alone, never on
-their order, the clock or the machine, and numbers are rounded to six significant digits, so that
-the same records give the same bytes anywhere.
+Only rows that answer the same question share a board: same task, task version, task settings,
+protocol (budget, annealing, evaluations) and data. Everything here depends on the records alone,
+never on their order, the clock or the machine, and numbers are rounded to six significant digits,
+so that the same records give the same bytes anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any, Literal
 
 import numpy as np
@@ -141,7 +141,8 @@ class Row(BaseModel):
     """One row of a board: an algorithm with settings, over its seeds.
 
     `status` is "finished", "partial" (some seeds failed: shown, not ranked, since a mean over the
-    survivors would flatter it), "failed" (no seed finished) or "skipped".
+    survivors would flatter it), "failed" (no seed finished) or "skipped". `rewards` are by seed;
+    `date` is of the last run, and `environments` are the machines and versions its runs had.
     """
 
     rank: int | None = None
@@ -156,6 +157,7 @@ class Row(BaseModel):
     failed_seeds: list[int]
     reward: Reward | None = None
     other_rewards: dict[str, Reward] = {}
+    rewards: dict[int, float] = {}
     win_rate: Rate | None = None
     head_to_head: Rate | None = None
     median: float | None = None
@@ -168,6 +170,8 @@ class Row(BaseModel):
     at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
     reproduced: Reproduced | None = Field(default=None, exclude_if=lambda mark: mark is None)
     tuning: Tuning | None = Field(default=None, exclude_if=lambda tuning: tuning is None)
+    date: str | None = None
+    environments: list[str] = []
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
@@ -194,6 +198,21 @@ class HeadToHead(BaseModel):
     seeds: list[list[int]]
 
 
+class Pair(BaseModel):
+    """Two rows over the `n_seeds` seeds they share: mean reward of `a` less that of `b`.
+
+    `p_value` is of the exact sign-flip test, `p_holm` the same corrected for all pairs of the board
+    (Holm 1979).
+    """
+
+    a: str
+    b: str
+    n_seeds: int
+    difference: Rate
+    p_value: float
+    p_holm: float
+
+
 class OtherBoard(BaseModel):
     """A board of the same task that is never ranked together with this one."""
 
@@ -206,9 +225,9 @@ class OtherBoard(BaseModel):
 class Board(BaseModel):
     """Rows that may be ranked together, best first, then those without a rank.
 
-    `strengths` and `head_to_head` are of trained rows without a failed seed, in the order of rows.
-    `caveats` are what a reader must know before the numbers; `judges` the cards of whatever scored
-    the responses, by name.
+    `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the
+    order of rows. `caveats` are what a reader must know before the numbers; `judges` the cards
+    of whatever scored the responses, by name.
     """
 
     task: str
@@ -228,14 +247,19 @@ class Board(BaseModel):
     rows: list[Row]
     strengths: list[Strength] = []
     head_to_head: HeadToHead | None = None
+    pairs: list[Pair] = []
     provenance: dict[str, dict[str, int]]
     other_boards: list[OtherBoard] = []
 
     @property
     def slug(self) -> str:
         """A file name's stem: the task and the budget."""
-        kept = "".join(c if c.isalnum() or c in "._@+-" else "-" for c in self.task)
-        return f"{kept}--{budget_label(self.protocol.budget).replace(' ', '-')}"
+        return f"{kept_in_names(self.task)}--{budget_label(self.protocol.budget).replace(' ', '-')}"
+
+    @property
+    def identities(self) -> set[str]:
+        """The runs on this board."""
+        return {run for row in self.rows for run in row.runs.values()}
 
     @property
     def ranked(self) -> list[Row]:
@@ -272,7 +296,11 @@ def build(
     for record in kept:
         groups[record.spec.board].append(record)
     boards = sorted(
-        (_board(identity, group, baseline) for identity, group in groups.items()),
+        (
+            _board(part, of_part, baseline)
+            for identity, group in groups.items()
+            for part, of_part in _by_data(identity, group).items()
+        ),
         key=lambda board: (board.task, -(board.protocol.budget.steps or 0), board.board),
     )
     whole = {mark.identity: mark for mark in marks if mark.iterations is None}  # the last of each
@@ -297,6 +325,11 @@ def build(
             if other.task == board.task and other.board != board.board
         ]
     return boards
+
+
+def kept_in_names(text: str) -> str:
+    """Returns text with whatever a file's name should not hold replaced."""
+    return "".join(c if c.isalnum() or c in "._@+-" else "-" for c in text)
 
 
 def budget_label(budget: Budget) -> str:
@@ -375,6 +408,24 @@ def distinct(records: Iterable[RunRecord]) -> list[RunRecord]:
     return sorted(best.values(), key=lambda record: record.identity)
 
 
+def _by_data(identity: str, records: list[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Parts one board's records by the hash of their data, which a task's settings do not hold.
+
+    Those that name none (they failed, were skipped, or the task has no data) go with most runs. A
+    part of several has a digest of its own.
+    """
+    hashes = [next(iter(_of_task([record], DATA)), None) for record in records]
+    named = sorted({str(one) for one in hashes if one is not None})
+    if len(named) < 2:
+        return {identity: records}
+    most = max(named, key=[str(one) for one in hashes].count)
+    parts: dict[str, list[RunRecord]] = defaultdict(list)
+    for record, one in zip(records, hashes, strict=True):
+        data = most if one is None else str(one)
+        parts[digest({"board": identity, DATA: data})].append(record)
+    return parts
+
+
 def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
     rows = by_row(records)
     scores = {name: finished_scores(group) for name, group in rows.items()}
@@ -410,7 +461,7 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
         step_unit=first.step_unit,
         scored=ways[0] if ways else "",
         scores_of=first.scores_of,
-        caveats=caveats(records),
+        caveats=_caveats(identity, records),
         judges=_judges(records),
         other_scores=ways[1:],
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
@@ -418,6 +469,7 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
         rows=built,
         strengths=_strengths(met),
         head_to_head=_matrix(met),
+        pairs=_pairs(met),
         provenance=_provenance(records),
     )
 
@@ -457,6 +509,9 @@ def _row(
     evaluations = [r.evaluation for r in done if r.evaluation is not None]
     rewards = [e.reward for e in evaluations]
     row.reward = _reward(rewards)
+    row.rewards = {r.seed: _round(reward) for r, reward in zip(done, rewards, strict=True)}
+    row.date = max(str(r.provenance.get("started", ""))[:10] for r in done) or None
+    row.environments = sorted({text for r in done if (text := _environment(r.provenance))})
     for way in dict.fromkeys(way for e in evaluations for way in list(e.scores)[1:]):
         row.other_rewards[way] = _reward(
             [float(np.mean(e.scores[way])) for e in evaluations if way in e.scores]
@@ -534,6 +589,41 @@ def _matrix(scores: Mapping[str, Scores]) -> HeadToHead | None:
         ],
         seeds=[[len(rates) for rates in line] for line in found],
     )
+
+
+def shared_means(ours: Scores, theirs: Scores) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Returns the seeds both have, and each one's mean score at them."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    x, y = (np.array([np.mean(own[seed]) for seed in seeds]) for own in (ours, theirs))
+    return seeds, x, y
+
+
+def _pairs(scores: Mapping[str, Scores]) -> list[Pair]:
+    found = []
+    for a, b in combinations(scores, 2):
+        seeds, x, y = shared_means(scores[a], scores[b])
+        if seeds:
+            gap = rate(statistics.paired_difference(x, y))
+            p_value = _round(statistics.sign_flip_p_value(x - y))
+            found.append(
+                Pair(a=a, b=b, n_seeds=len(seeds), difference=gap, p_value=p_value, p_holm=p_value)
+            )
+    if found:
+        corrected = statistics.holm([pair.p_value for pair in found])
+        for pair, p_value in zip(found, corrected.tolist(), strict=True):
+            pair.p_holm = _round(p_value)
+    return found
+
+
+def _environment(provenance: Mapping[str, Any]) -> str:
+    """Returns a run's machine and versions in a few words, as far as they were recorded."""
+    threads, packages = provenance.get("torch_threads"), provenance.get("packages")
+    parts = [provenance.get("cpu"), provenance.get("device")]
+    if threads is not None:
+        parts.append(f"{threads} thread{'s' * (threads != 1)}")
+    if isinstance(packages, Mapping) and "torch" in packages:
+        parts.append(f"torch {packages['torch']}")
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _repeats(row: Row) -> str | None:
@@ -787,7 +877,7 @@ def _provenance(records: Iterable[RunRecord]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for record in records:
         if record.status == "finished":
-            for name, value in _flat(record.provenance):
+            for name, value in flat(record.provenance, leave=(JUDGES, CAVEAT)):
                 counts[name][str(value)] += 1
     return {
         name: dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
@@ -817,6 +907,17 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     return found
 
 
+def _caveats(identity: str, records: Sequence[RunRecord]) -> list[str]:
+    found = caveats(records)
+    if identity != records[0].spec.board:
+        (data,) = _of_task(records, DATA)
+        found.append(
+            f"These runs had the data of SHA-256 {str(data)[:8]}; runs with other data of the same "
+            "name are on a board of their own."
+        )
+    return found
+
+
 def _judges(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """Returns the judges' cards by name; one of several of a name is told apart by its hash."""
     cards: dict[str, dict[str, Any]] = {}
@@ -831,11 +932,17 @@ def _judges(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     return cards
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(
+    value: Mapping[str, Any], prefix: str = "", leave: Sequence[str] = ()
+) -> Iterable[tuple[str, Any]]:
+    """Yields ("a.b", value) for each entry of nested provenance that is set.
+
+    `leave` are keys of the task's part that are left out.
+    """
     for key, item in value.items():
-        if prefix == "task." and key in (JUDGES, CAVEAT):
+        if prefix == "task." and key in leave:
             continue
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
+            yield from flat(item, f"{prefix}{key}.", leave)
         elif item is not None:
             yield f"{prefix}{key}", item

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -20,6 +20,7 @@ from pairbench.leaderboard.board import (
     finished_scores,
     near,
     rate,
+    shared_means,
     win_rates,
 )
 from pairbench.record import Protocol, RunRecord
@@ -122,13 +123,7 @@ def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) ->
             f"no board of {task} has a shared seed of every pair of {', '.join(rows)}: run them "
             "all with the same seeds and budget"
         )
-    if len(found) == 1:
-        return found
-    corrected = statistics.holm([pair.p_value for pair in found])
-    for pair, p_value in zip(found, corrected.tolist(), strict=True):
-        pair.p_holm = float(f"{p_value:.6g}")
-        pair.conclusion = _with_corrected(pair, len(found))
-    return found
+    return _corrected(found)
 
 
 def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparison:
@@ -163,20 +158,8 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
         if x == y:
             raise PairBenchError(f"{a!r} and {b!r} are the same row of {board.title}: name two")
         together = True
-        ours, theirs = (
-            finished_scores(found[run] for run in rows[name].runs.values()) for name in (x, y)
-        )
-        seeds = sorted(ours.keys() & theirs.keys())
-        if seeds:
-            left_out = {*rows[x].failed_seeds, *rows[y].failed_seeds}
-            runs = [
-                {found[run].seed: found[run] for run in rows[name].runs.values()} for name in (x, y)
-            ]
-            result = _comparison(board, x, y, ours, theirs, seeds, bool(left_out))
-            floor = _floor(board)
-            for cost in UNITS:
-                spent = [[getattr(own[seed].cost, cost) for seed in seeds] for own in runs]
-                result.per_cost[cost] = _per_cost(ours, theirs, seeds, spent, floor)
+        result = _over_seeds(board, (x, y), (rows[x], rows[y]), (found, found))
+        if result is not None:
             return result
     for name in (a, b):
         if name not in known:
@@ -190,11 +173,99 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
     )
 
 
+def _over_seeds(
+    board: Board,
+    names: tuple[str, str],
+    rows: tuple[Row, Row],
+    known: tuple[Mapping[str, RunRecord], Mapping[str, RunRecord]],
+) -> Comparison | None:
+    """Compares two rows by the runs that `known` holds of each; None if they share no seed."""
+    runs = [{k[run].seed: k[run] for run in row.runs.values()} for row, k in zip(rows, known)]
+    ours, theirs = (finished_scores(own.values()) for own in runs)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    left_out = {*rows[0].failed_seeds, *rows[1].failed_seeds}
+    result = _comparison(board, *names, ours, theirs, bool(left_out))
+    floor = _floor(board)
+    for cost in UNITS:
+        spent = [[getattr(own[seed].cost, cost) for seed in seeds] for own in runs]
+        result.per_cost[cost] = _per_cost(ours, theirs, seeds, spent, floor)
+    return result
+
+
+def compare_sides(
+    ours: Iterable[RunRecord], theirs: Iterable[RunRecord], names: tuple[str, str]
+) -> list[Comparison]:
+    """Compares what two sets of records (two runs, folders, suites) have on the same boards.
+
+    On each board that is either the one trained row of each side, whatever their names, or else
+    every trained row that both have by name. Floor rows count where a side has no other. Of several
+    comparisons the p-values are corrected (Holm 1979).
+
+    Args:
+        ours, theirs: the records of each side.
+        names: what to call the sides.
+
+    Raises:
+        PairBenchError: they have no board, no row or no finished seed in common.
+    """
+    sides = [distinct(records) for records in (ours, theirs)]
+    known = [{record.identity: record for record in records} for records in sides]
+    left, right = (build(records) for records in sides)
+    others = {board.board: board for board in right}
+    together = [(board, others[board.board]) for board in left if board.board in others]
+    a, b = names
+    if not together:
+        raise PairBenchError(
+            f"{a} and {b} have no board in common (one task, version, settings, protocol and "
+            "data), so they cannot be compared: run both alike"
+        )
+    found = [
+        result
+        for board, other in together
+        for x, y in _counterparts(board, other)
+        if (
+            result := _over_seeds(
+                board, (f"{x.row} ({a})", f"{y.row} ({b})"), (x, y), (known[0], known[1])
+            )
+        )
+    ]
+    if not found:
+        raise PairBenchError(
+            f"{a} and {b} share no row with a finished seed of both, so they cannot be compared: "
+            "run the same rows with the same seeds"
+        )
+    return _corrected(found)
+
+
+def _counterparts(board: Board, other: Board) -> list[tuple[Row, Row]]:
+    """The rows of two boards to compare: their only ones, or else those of one name."""
+    ours, theirs = (
+        [row for row in side.rows if row.reward is not None and not row.floor]
+        or [row for row in side.rows if row.reward is not None]
+        for side in (board, other)
+    )
+    if len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])]
+    by_name = {row.row: row for row in theirs}
+    return [(row, by_name[row.row]) for row in ours if row.row in by_name]
+
+
+def _corrected(pairs: list[Comparison]) -> list[Comparison]:
+    """Adds to several comparisons the p-values corrected for there being so many."""
+    if len(pairs) > 1:
+        corrected = statistics.holm([pair.p_value for pair in pairs])
+        for pair, p_value in zip(pairs, corrected.tolist(), strict=True):
+            pair.p_holm = float(f"{p_value:.6g}")
+            pair.conclusion = _with_corrected(pair, len(pairs))
+    return pairs
+
+
 def _comparison(
-    board: Board, a: str, b: str, ours: Scores, theirs: Scores, seeds: list[int], left_out: bool
+    board: Board, a: str, b: str, ours: Scores, theirs: Scores, left_out: bool
 ) -> Comparison:
-    x = np.array([np.mean(ours[seed]) for seed in seeds])
-    y = np.array([np.mean(theirs[seed]) for seed in seeds])
+    seeds, x, y = shared_means(ours, theirs)
     wins = list(win_rates(ours, theirs).values())
     difference = rate(statistics.paired_difference(x, y))
     p_value = float(f"{statistics.sign_flip_p_value(x - y):.6g}")

@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from pairbench.display import printable
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write
 from pairbench.leaderboard.board import (
     GUARD,
     KL,
@@ -24,11 +22,10 @@ from pairbench.leaderboard.board import (
     Reward,
     Row,
     Strength,
-    build,
+    kept_in_names,
     near,
 )
-from pairbench.record import RunRecord
-from pairbench.reproduce import Reproduction
+from pairbench.record import digest
 
 Interval = Reward | Rate | Strength
 Value = Interval | float | int | str | None
@@ -92,6 +89,23 @@ def _reproduced(row: Row) -> str | None:
         return None
     how = "bit for bit" if found.verdict == "equal" else found.verdict
     return f"{found.runs} of {row.n_seeds}, {how}, {found.date[:10]}"
+
+
+def _determinism(row: Row) -> str | None:
+    if row.reproduced is not None:
+        return {"equal": "yes, checked", "close": "close, checked", "different": "NO, checked"}[
+            row.reproduced.verdict
+        ]
+    if not row.environments:
+        return None
+    on_cpu = all(", cpu," in text for text in row.environments)
+    return "not checked" if on_cpu else "not promised"
+
+
+def _environment(row: Row) -> str | None:
+    if len(row.environments) > 1:
+        return f"{len(row.environments)} different"
+    return row.environments[0] if row.environments else None
 
 
 def columns(board: Board) -> list[Column]:
@@ -251,6 +265,22 @@ def columns(board: Board) -> list[Column]:
             "how the last came back and when.",
             _reproduced,
         ),
+        Column(
+            "determinism",
+            "same bits",
+            "Whether a run comes back bit for bit on one machine with the same versions and thread "
+            "count, as it should on a processor; on other machines, and on accelerators, numbers "
+            "agree within a tolerance only. Checked by `pairbench reproduce`.",
+            _determinism,
+        ),
+        Column("date", "date", "Day of the row's last run, UTC.", lambda r: r.date),
+        Column(
+            "environment",
+            "environment",
+            "Processor, device, threads of a run and version of torch; all of it is under each "
+            "run.",
+            _environment,
+        ),
         Column("algorithm", "algorithm", "The registered algorithm.", lambda r: r.algorithm),
         Column("regime", "data", "What the algorithm learns from.", lambda r: r.regime),
         Column("trials", "trials", "Settings that `pairbench tune` tried, on seeds and contexts "
@@ -288,48 +318,6 @@ def render(board: Board, format: str = "table") -> str:
     )
 
 
-def write_site(
-    records: Iterable[RunRecord], folder: Path, marks: Iterable[Reproduction] = ()
-) -> list[Path]:
-    """Writes every board as Markdown, CSV, JSON and a page, the one over all tasks, and an index.
-
-    The index links the pages of the claims and of the replication if the folder has them. The same
-    records always give the same bytes. Files of boards that are gone are left alone.
-
-    Returns:
-        The files written, sorted; none where there are no records.
-    """
-    from pairbench.leaderboard.overall import overall, render_overall
-    from pairbench.leaderboard.page import index_page
-
-    records = list(records)
-    boards = build(records, marks=marks)
-    if not boards:
-        return []
-    stems = slugs(boards)
-    texts = {
-        f"{stem}.{suffix}": render(board, format)
-        for stem, board in zip(stems, boards, strict=True)
-        for suffix, format in SITE_FORMATS.items()
-    }
-    both = overall(records, boards=boards)
-    if both is not None:
-        for suffix, format in SITE_FORMATS.items():
-            texts[f"{OVERALL}.{suffix}"] = render_overall(both, format)
-    beside = {name: (folder / f"{name}.html").exists() for name in ("claims", "replication")}
-    texts["index.html"] = index_page(boards, stems, both, **beside)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            atomic_write(folder / name, text.encode())
-    except OSError as error:
-        raise PairBenchError(
-            f"cannot write the leaderboards to {folder} ({error.strerror}): name a folder that can "
-            "be written"
-        ) from error
-    return sorted(folder / name for name in texts)
-
-
 def slugs(boards: list[Board]) -> list[str]:
     """Returns a distinct file stem per board: task and budget, with a digest where those agree."""
     stems = [board.slug for board in boards]
@@ -338,6 +326,21 @@ def slugs(boards: list[Board]) -> list[str]:
         stem if lowered.count(stem.lower()) == 1 else f"{stem}--{board.board[:8]}"
         for stem, board in zip(stems, boards, strict=True)
     ]
+
+
+def run_file(identity: str) -> str:
+    """Returns where a site keeps the page of a run."""
+    return f"runs/{identity[:16]}.html"
+
+
+def algorithm_file(name: str) -> str:
+    """Returns where a site keeps the page of an algorithm, whatever its name holds."""
+    kept = kept_in_names(name)
+    return (
+        f"algorithms/{kept}.html"
+        if kept == name.lower()
+        else f"algorithms/{kept}-{digest(name)[:8]}.html"
+    )
 
 
 def number(value: float) -> str:

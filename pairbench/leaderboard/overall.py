@@ -39,7 +39,7 @@ from pairbench.record import RunRecord
 LEVELS = [round(0.1 * k, 1) for k in range(13)]
 """Normalised scores at which performance profiles are given."""
 
-OVERALL_FORMATS = ("table", "markdown", "csv", "json", "html")
+OVERALL_FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 
 
 class Scale(BaseModel):
@@ -176,14 +176,18 @@ def render_overall(board: Overall, format: str = "table") -> str:
             f"{', '.join(near(format, OVERALL_FORMATS))}?"
         )
     marked = format == "markdown"
+    styles = {"markdown": "pipe", "latex": "latex_booktabs"}
     table = tabulate(
         [_escape(line, marked) for line in cells(board)],
         headers=_escape(headings(board), marked),
-        tablefmt="pipe" if marked else "simple",
+        tablefmt=styles.get(format, "simple"),
         disable_numparse=True,
         colalign=["left", "left", *["right"] * (4 + len(board.scales))],
     )
     notes = [*explained(board), *(f"{name}: {why}" for name, why in board.left_out.items())]
+    if format == "latex":
+        told = "\n".join(f"% {printable(note)}" for note in notes)
+        return f"{told}\n% needs the package booktabs\n{table}\n"
     if not marked:
         return "\n".join(["Overall", "", table, "", *map(printable, notes)]) + "\n"
     lines = [f"- {_escape([note], True)[0]}" for note in notes]

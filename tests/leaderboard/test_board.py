@@ -9,7 +9,7 @@ import pytest
 from records import ROWS, board_records, language_records, record
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard import Board, build
+from pairbench.leaderboard import Board, build, compare
 from pairbench.leaderboard.board import budget_label
 from pairbench.leaderboard.formats import columns
 from pairbench.record import Budget, Cost, CurvePoint, RunRecord
@@ -243,17 +243,50 @@ def test_a_row_that_gains_nothing_is_told_apart() -> None:
     assert "+0 ± 0" in reasons["idle"]
 
 
-def test_caveats_and_judges_stand_on_the_board_and_other_data_are_flagged() -> None:
+def test_caveats_and_judges_stand_on_the_board_() -> None:
     records = language_records()
     (board,) = build(records)
     assert board.caveats == ["Smoke test only."]
     assert list(board.judges) == ["helpful-gold"]
     assert board.judges["helpful-gold"]["accuracy"] == "0.600 ± 0.010"
     assert not any("judge" in name or "caveat" in name for name in board.provenance)
+
+
+def test_runs_with_other_data_are_never_ranked_together() -> None:
+    records = language_records()
+    (whole,) = build(records)
     task = {**records[0].provenance["task"], "data_sha256": "e" * 64}
     other = records[0].model_copy(update={"provenance": {"task": task}})
-    (board,) = build([other, *records[1:]])
-    assert "2 different data sets under one name (SHA-256 dddddddd, eeeeeeee)" in board.caveats[1]
+    failed = record("late", 9, task="hh-rlhf-helpful", task_config={"model": "tiny"},
+                    evaluations=4, status="failed", reason="loss")  # fmt: skip
+    assert failed.spec.board == other.spec.board
+    many, one = sorted(build([failed, other, *records[1:]]), key=lambda b: -len(b.identities))
+    assert one.identities == {other.identity} and other.identity not in many.identities
+    assert failed.identity in many.identities and len(many.identities) == len(records)
+    assert len({whole.board, many.board, one.board}) == 3 and many.title != one.title
+    assert "SHA-256 eeeeeeee" in one.caveats[1] and "SHA-256 dddddddd" in many.caveats[1]
+    assert [seen.board for seen in one.other_boards] == [many.board]
+    assert build([failed, *records])[0].board == whole.board  # without other data, as before
+
+
+def test_pairs_of_a_board_are_those_of_compare() -> None:
+    records = board_records(4)
+    (board,) = build(records)
+    trained = {row.row for row in board.rows if row.status == "finished" and not row.floor}
+    assert len(board.pairs) == len(trained) * (len(trained) - 1) / 2
+    rows = [pair for pair in board.pairs if {"grpo", "ppo"} == {pair.a, pair.b}]
+    assert len(rows) == 1
+    found = compare(records, rows[0].a, rows[0].b, board.task)
+    assert rows[0].difference == found.difference and rows[0].p_value == found.p_value
+    assert all(pair.p_holm >= pair.p_value for pair in board.pairs)
+    assert max(pair.p_holm for pair in board.pairs) > max(pair.p_value for pair in board.pairs) / 2
+
+
+def test_a_row_keeps_its_rewards_its_date_and_its_environments() -> None:
+    (board,) = build(board_records(2))
+    row = next(row for row in board.rows if row.row == "grpo")
+    assert sorted(row.rewards) == [0, 1] and row.date == "2026-01-01"
+    assert row.environments == ["Example CPU, 1 thread, torch 2.13.0"]
 
 
 def test_scores_that_are_measures_go_by_their_own_names() -> None:

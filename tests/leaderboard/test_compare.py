@@ -8,7 +8,7 @@ from records import board_records, record
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import compare, compare_all
-from pairbench.leaderboard.compare import further
+from pairbench.leaderboard.compare import compare_sides, further
 from pairbench.record import Cost, RunRecord
 
 TASK = "halfcheetah-v4"
@@ -166,3 +166,32 @@ def test_pairs_are_compared_on_one_board() -> None:
         compare_all(circle, list("abc"), TASK)
     with pytest.raises(PairBenchError, match="at least two rows"):
         compare_all(large, ["a"], TASK)
+
+
+def test_two_folders_are_compared_row_by_row_on_the_boards_they_share() -> None:
+    ours = [record(row, s) for row in ("grpo", "ppo", "reference") for s in range(4)]
+    better = [record("grpo", s, config={"lr": 2.0}, level=9000.0) for s in range(4)]
+    theirs = [*better, *[record("ppo", s) for s in range(4)], *board_records(2, steps=7)]
+    found = compare_sides(ours, theirs, ("old", "new"))
+    assert [(pair.a, pair.b) for pair in found] == [
+        ("grpo (old)", "grpo (new)"), ("ppo (old)", "ppo (new)"),
+    ]  # fmt: skip
+    grpo, ppo = found
+    assert grpo.difference.estimate < -3000 and "lower" in grpo.conclusion
+    assert ppo.difference.estimate == 0 and "cannot be told apart" in ppo.conclusion
+    assert all("Holm-corrected over 2 pairs" in pair.conclusion for pair in found)
+
+
+def test_two_records_are_compared_whatever_their_rows_and_claim_nothing() -> None:
+    (one,) = compare_sides([record("grpo", 3)], [record("ppo", 3)], ("a.json", "b.json"))
+    assert (one.a, one.b, one.seeds) == ("grpo (a.json)", "ppo (b.json)", [3])
+    assert "nothing can be said" in one.conclusion and one.p_holm is None
+    same = compare([record("grpo", 3), record("ppo", 3)], "grpo", "ppo", "halfcheetah-v4")
+    assert one.difference == same.difference and one.per_cost["steps"].a == same.per_cost["steps"].a
+
+
+def test_sides_with_nothing_in_common_are_told_so() -> None:
+    with pytest.raises(PairBenchError, match="no board in common"):
+        compare_sides([record("grpo", 0)], [record("grpo", 0, steps=7)], ("a", "b"))
+    with pytest.raises(PairBenchError, match="share no row with a finished seed"):
+        compare_sides([record("grpo", 0)], [record("ppo", 1)], ("a", "b"))

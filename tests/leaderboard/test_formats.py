@@ -80,20 +80,23 @@ def test_site_is_complete_and_byte_for_byte(tmp_path: Path) -> None:
     records = board_records(3) + board_records(3, steps=1_000_000)
     written = write_site(records, tmp_path / "one")
     again = write_site(list(reversed(records)), tmp_path / "two")
-    assert [path.name for path in written] == [
+    beside = [path.name for path in written if path.parent == tmp_path / "one"]
+    assert beside == [
         *(f"halfcheetah-v4--1M-steps.{s}" for s in ("csv", "html", "json", "md")),
         *(f"halfcheetah-v4--200k-steps.{s}" for s in ("csv", "html", "json", "md")),
         "index.html",
+        "style.css",
     ]
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [p.name for p in written]
+    assert sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file()) == written
 
 
 def test_boards_of_one_budget_get_different_files(tmp_path: Path) -> None:
     records = [record("a", 0), record("a", 0, task_config={"oracle": "other"})]
     records.append(record("a", 0, task="a/b <c>"))
-    names = [path.name for path in write_site(records, tmp_path)]
-    assert len(set(names)) == len(names) == 13
+    written = write_site(records, tmp_path)
+    names = [path.name for path in written if path.parent == tmp_path]
+    assert len(set(names)) == len(names) == 14
     assert sum(name.startswith("halfcheetah-v4--200k-steps--") for name in names) == 8
     assert "a-b--c---200k-steps.md" in [name.replace("---200k", "---200k") for name in names]
 
