@@ -5,6 +5,8 @@
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.texts.parquet
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
+    <results>/.runs/<first 16 hex of the identity>.json                    its sign of life
+    <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
 
 A record's path follows from its identity. A finished record is never overwritten, a failure record
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from pairbench.diary import sign_of_life
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write, set_aside
 from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
@@ -38,9 +41,12 @@ if TYPE_CHECKING:
 PAGES = "leaderboards"
 """Folder of generated tables and pages, which hold JSON of their own."""
 
+RUNS = ".runs"
+"""Folder of the runs' logs and signs of life."""
+
 
 LEFTOVER = re.compile(
-    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock)\.\d+\.tmp"
+    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock|grid\.json)\.\d+\.tmp"
 )
 """Names of the temporary files that `atomic_write` makes of what is kept here."""
 
@@ -128,9 +134,20 @@ class Store:
                 atomic_write(path, data)
         return record
 
-    def forget(self, spec: RunSpec) -> None:
-        """Removes the checkpoint of a run that needs it no more."""
-        self.checkpoint(spec).unlink(missing_ok=True)
+    @property
+    def grid(self) -> Path:
+        """The file in which the call at work here names its runs; touched while it lives."""
+        return self.root / RUNS / "grid.json"
+
+    def diary(self, spec: RunSpec) -> Path:
+        """Returns the place of a run's log; its sign of life is beside it."""
+        return self.root / RUNS / f"{spec.identity[:16]}.jsonl"
+
+    def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
+        """Removes the sign of life of a run that has ended, and the checkpoint it needs no more."""
+        sign_of_life(self.diary(spec)).unlink(missing_ok=True)
+        if checkpoint:
+            self.checkpoint(spec).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -158,7 +175,7 @@ class Store:
             except BaseException:
                 lock.release()
                 raise
-        for folder in (".", ".checkpoints", "*/*"):  # of writers that were killed
+        for folder in (".", ".checkpoints", RUNS, "*/*"):  # of writers that were killed
             for leftover in self.root.glob(f"{folder}/.*.tmp"):
                 if LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
