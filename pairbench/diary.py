@@ -70,6 +70,8 @@ class Diary:
     def advanced(self, progress: Progress) -> None:
         """Takes a sign of progress; a new evaluation, or a minute without one, makes a line."""
         now = time.monotonic()
+        if self._last is None and progress.iteration:
+            self.note("resumed", iteration=progress.iteration)
         evaluated = self._last is None or self._last.reward != progress.reward
         self._last, self._moved = progress, now
         if evaluated or now - self._told >= LINE:
