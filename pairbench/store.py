@@ -434,7 +434,8 @@ def _disk(root: Path) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in ("duckdb", "_duckdb"):
             raise
         cause = error
-        what = f"cannot be written ({' '.join(str(error).split())})"
+        text = " ".join(str(error).split())
+        what = "is full" if os.strerror(errno.ENOSPC) in text else f"cannot be written ({text})"
     else:
         return
     raise PairBenchError(

@@ -89,6 +89,7 @@ class Run:
     policy: Policy
     streams: Streams
     on_progress: Callable[[Progress], None] | None = None
+    warn: Callable[[str], None] = lambda text: None
     spent_on: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -181,6 +182,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 20.0,
     on_progress: Callable[[Progress], None] | None = None,
+    warn: Callable[[str], None] = lambda text: None,
     iterations: int | None = None,
     algorithm: type[Algorithm] | None = None,
     stopping: Callable[[], bool] = lambda: False,
@@ -196,6 +198,7 @@ def train(
         checkpoint: file to resume from and to save to, or None.
         checkpoint_seconds: least time between two saves.
         on_progress: called about twice a second.
+        warn: called with what should be known and stops nothing.
         iterations: stop after so many, which gives a record of status "skipped" with the series so
             far; None runs to the end. A library's own trainer always runs to the end.
         algorithm: class to run in place of the registered one, which need not exist then.
@@ -224,7 +227,7 @@ def train(
         policy = task.start(method, streams, threads)
         if method.floor == "random":
             policy = _random_policy(task)
-        run = Run(spec, method, task, policy, streams, on_progress)
+        run = Run(spec, method, task, policy, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if isinstance(method, External):
             with run.doing("fit"):
@@ -449,7 +452,10 @@ class _Loop:
         stopping = self.stopping()
         due = stopping or time.perf_counter() - self._saved >= self.checkpoint_seconds
         if self.checkpoint is not None and self.run.cost.iterations and due:
-            save_state(self.checkpoint, self.state())
+            try:
+                save_state(self.checkpoint, self.state())
+            except OSError as error:  # the last one stands, and there may be room by the next
+                self.run.warn(f"the checkpoint cannot be saved ({error.strerror or error})")
             self._saved = time.perf_counter()
         if stopping:
             raise Interrupted

@@ -24,7 +24,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pair
 
 @contextmanager
 def cluster(**second: Any) -> Iterator[tuple[Any, Any]]:
-    """A head without room for runs and one node with room for two; yields both."""
+    """A head without room for runs and one node with room for one; yields both."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(
@@ -101,7 +101,7 @@ def test_ray_on_this_machine_gives_the_records_of_local_workers(tmp_path: Path) 
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
     launcher = open_launcher("ray", 1, {"address": "auto"})
-    with pytest.raises(PairBenchError, match="Ray at 'auto' cannot be used .*check --address"):
+    with pytest.raises(PairBenchError, match=r"Ray at 'auto' cannot be used .*check --address"):
         execute(runs, Store(tmp_path), launcher)
     with pytest.raises(PairBenchError, match="the backend ray has no option 'colour'"):
         open_launcher("ray", 1, {"colour": "red"})

@@ -113,12 +113,13 @@ def perform(
                 checkpoint_seconds=job["checkpoint_seconds"],
                 iterations=job["iterations"],
                 on_progress=advanced,
+                warn=lambda text: diary.note("warning", text=text),
                 stopping=stopping,
             )
         except PairBenchError as error:
             record = failed(spec, error)
         except Interrupted:
-            diary.note("stopped", reason="its process was asked to end; the checkpoint is written")
+            diary.note("stopped", reason="its process was asked to end")
             raise
         else:
             record, series, texts = result.record, pack(result.series), result.texts
