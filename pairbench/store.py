@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from pairbench.diary import sign_of_life
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write, set_aside
+from pairbench.files import atomic_write, check_parquet, read_file, set_aside, strict_json
 from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 PAGES = "leaderboards"
 """Folder of generated tables and pages, which hold JSON of their own."""
+
+MOST_BYTES = 2**28
+"""What a file of series or texts may unpack to: a hundred times what the longest of ours does."""
 
 RUNS = ".runs"
 """Folder of the runs' logs and signs of life."""
@@ -77,8 +80,7 @@ class Store:
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
         # a variant may be the name of a model, or its folder
-        task = re.sub(r"[^\w.@+-]+", "--", run.task)
-        return self.root / task / run.algorithm / f"{run.identity[:16]}.json"
+        return self.root / _folder(run.task) / _folder(run.algorithm) / f"{run.identity[:16]}.json"
 
     def checkpoint(self, spec: RunSpec) -> Path:
         """Returns the place of a run's checkpoint."""
@@ -123,6 +125,10 @@ class Store:
             elif _status(path) == "finished":
                 raise PairBenchError(f"{path} holds a finished run, which is never overwritten")
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.resolve().is_relative_to(self.root.resolve()):
+                raise PairBenchError(
+                    f"{path.parent} is a link out of the results folder: remove the link"
+                )
             if series and len(next(iter(series.values()))):
                 sha256 = write_series(path.with_suffix(".parquet"), series)
                 record = record.model_copy(update={"series_sha256": sha256})
@@ -186,6 +192,11 @@ class Store:
             lock.release()
 
 
+def _folder(name: str) -> str:
+    """A name as that of one folder, which is neither hidden nor the one above."""
+    return re.sub(r"^\.+", "--", re.sub(r"[^\w.@+-]+", "--", name)) or "--"
+
+
 def _status(path: Path) -> str | None:
     """The status of the record at a path, None where there is none; a damaged one is set aside."""
     try:
@@ -222,14 +233,16 @@ def read_record(path: Path) -> RunRecord:
         Unreadable: it is cut short, foreign, of a newer schema, or not the run it says it is.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = strict_json(read_file(path, follow=False))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Unreadable(f"it cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Unreadable("it is not complete JSON, perhaps cut short") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("schema_version"), int):
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(raw, dict) or type(raw.get("schema_version")) is not int:
         raise Unreadable("it is no PairBench record")
     if raw["schema_version"] > SCHEMA_VERSION:
         raise Unreadable(
@@ -311,15 +324,7 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     Raises:
         PairBenchError: it is not there, or it is no such file.
     """
-    import duckdb
-
-    try:
-        with duckdb.connect(config={"threads": 1}) as connection:
-            columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
-    except duckdb.Error as error:
-        raise PairBenchError(
-            f"{path} cannot be read as texts of a run ({' '.join(str(error).split())[:200]})"
-        ) from error
+    columns = _read_columns(path, "texts of a run")
     return {name: [str(text) for text in column] for name, column in columns.items()}
 
 
@@ -341,16 +346,41 @@ def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
 
 
 def read_series(path: Path) -> dict[str, np.ndarray]:
-    """Returns the columns of a series file as float32, NaN where nothing was measured."""
-    import duckdb
+    """Returns the columns of a series file as float32, NaN where nothing was measured.
+
+    Raises:
+        PairBenchError: it is not there, or it is no such file.
+    """
     import numpy as np
 
-    with duckdb.connect(config={"threads": 1}) as connection:
-        columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
-    return {
-        name: np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
-        for name, column in columns.items()
-    }
+    columns = _read_columns(path, "the series of a run")
+    try:
+        return {
+            name: np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
+            for name, column in columns.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise PairBenchError(
+            f"{path} cannot be read as the series of a run (it holds other things than numbers)"
+        ) from error
+
+
+def _read_columns(path: Path, what: str) -> Mapping[str, Any]:
+    """The columns of a Parquet file that others may have made, unless they would fill the memory.
+
+    A small file may unpack to a large one, so what it says of itself is read first, and DuckDB
+    stops at a limit whatever it said.
+    """
+    import duckdb
+
+    try:
+        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+            check_parquet(connection, path, MOST_BYTES)
+            return connection.execute("FROM read_parquet(?)", [str(path)]).fetchnumpy()
+    except (duckdb.Error, OSError) as error:
+        raise PairBenchError(
+            f"{path} cannot be read as {what} ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:

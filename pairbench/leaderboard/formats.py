@@ -486,7 +486,11 @@ def _csv(board: Board) -> str:
 
 
 def _plain(value: Value) -> Any:
-    return printable(value) if isinstance(value, str) else value
+    """A value for CSV; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _is_text(column: Column) -> bool:
