@@ -13,9 +13,9 @@ import pytest
 
 from pairbench.errors import PairBenchError
 from pairbench.launch import open_launcher
-from pairbench.launch.local import Local
 from pairbench.runner import Quiet, Tally, execute, plan
 from pairbench.store import Store
+from tests.faults.forked import Here
 from tests.grids import same
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -58,10 +58,10 @@ class KillsANode(Quiet):
 def test_a_node_killed_in_mid_grid_costs_nothing(tmp_path: Path) -> None:
     runs = plan(
         algorithms=["grpo", "soft-pair-grpo"], tasks=["preference-bandit"], seeds="0-1",
-        budget={"steps": 20_000},
+        budget={"steps": 5000},
     )  # fmt: skip
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
-    execute(runs, local, Local(1))
+    execute(runs, local, Here())
     with cluster() as (made, node):
         monitor = KillsANode(made, node, remote)
         launcher = open_launcher("ray", 2, {"address": made.address})
@@ -93,7 +93,7 @@ def test_a_thousand_trivial_runs_cost_little_each(tmp_path: Path) -> None:
 def test_ray_on_this_machine_gives_the_records_of_local_workers(tmp_path: Path) -> None:
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
-    execute(runs, local, Local(1))
+    execute(runs, local, Here())
     execute(runs, remote, open_launcher("ray", 1, {}))
     same(remote, local, runs)
 

@@ -11,9 +11,9 @@ import pytest
 from pairbench.diary import read_log
 from pairbench.errors import PairBenchError
 from pairbench.launch import open_launcher
-from pairbench.launch.local import Local
 from pairbench.runner import Quiet, Tally, execute, plan
 from pairbench.store import Store
+from tests.faults.forked import Here
 from tests.grids import same
 
 pytest.importorskip("submitit", reason="submitit is missing: pip install 'pairbench[slurm]'")
@@ -33,9 +33,9 @@ class KillsAJob(Quiet):
 
 
 def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: Path) -> None:
-    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 20_000})
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 5000})
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
-    execute(runs, local, Local(1))
+    execute(runs, local, Here())
     folder = tmp_path / "jobs"
     launcher = open_launcher("slurm", 1, {"cluster": "local", "folder": str(folder)})
     monitor = KillsAJob(remote)

@@ -373,8 +373,8 @@ def protocol_line(board: Board) -> str:
     protocol = board.protocol
     rates = "learning rates annealed to zero" if protocol.anneal else "constant learning rates"
     contexts = f", {board.n_contexts} held-out contexts" if board.n_contexts else ""
-    return (
-        f"{board.task} version {board.task_version}, {printable(board.title.rsplit(', ', 1)[-1])} "
+    return printable(
+        f"{board.task} version {board.task_version}, {board.title.rsplit(', ', 1)[-1]} "
         f"({board.step_unit}), {rates}{contexts}, board {board.board[:8]}"
     )
 
@@ -500,4 +500,4 @@ def _is_text(column: Column) -> bool:
 def markdown_text(text: str) -> str:
     """Returns text that Markdown shows as it stands, whatever marks or HTML it holds."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-    return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in text)
+    return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in printable(text))

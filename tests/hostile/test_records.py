@@ -154,8 +154,8 @@ def test_a_name_is_a_name_in_every_format(name: str, tmp_path: Path) -> None:
         assert "\x1b" not in texts[form]
     assert "<script>alert(1)" not in texts["html"] + texts["markdown"]
     assert "<img src=x" not in texts["html"] + texts["markdown"]
-    assert "\\input{" not in texts["latex"]
-    assert "\\write18" not in texts["latex"]
+    body = [line for line in texts["latex"].splitlines() if not line.startswith("%")]
+    assert not any("\\input" in line or "\\write18" in line for line in body)
     assert "{{ 7*7 }}" in texts["html"] or "7*7" not in name
     for line in csv.reader(io.StringIO(texts["csv"])):
         for cell in line:

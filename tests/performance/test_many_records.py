@@ -1,0 +1,38 @@
+"""Ten thousand records load and rank in seconds, in one thread."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pairbench.leaderboard import build
+from pairbench.store import Store, as_json, load_records
+from tests.records import ROWS, record
+
+pytestmark = pytest.mark.performance
+
+TASKS, SEEDS = 25, 50  # times eight rows: 10,000 runs
+
+
+def test_seconds_of_ten_thousand_records(tmp_path: Path) -> None:
+    """Under 5 s; the time is this process's own on the processor."""
+    store = Store(tmp_path)
+    for task in range(TASKS):
+        for row in ROWS:
+            for seed in range(SEEDS):
+                one = record(row, seed, task=f"task-{task}")
+                path = store.path(one)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(as_json(one))
+    began = time.process_time()
+    records, problems = load_records(tmp_path)
+    loaded = time.process_time() - began
+    boards = build(records)
+    ranked = time.process_time() - began - loaded
+    print(f"\n{loaded:.2f} s to load and {ranked:.2f} s to rank {len(records)} records")
+    assert not problems
+    assert len(records) == TASKS * SEEDS * len(ROWS) == 10_000
+    assert len(boards) == TASKS
+    assert loaded + ranked < 5.0
