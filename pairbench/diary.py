@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pairbench.files import atomic_write
+from pairbench.files import atomic_write, read_file, strict_json
 from pairbench.record import RunSpec
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def sign_of_life(diary: Path) -> Path:
 def read_state(path: Path) -> dict[str, Any] | None:
     """Returns the JSON object in a file, None where there is none that can be read."""
     try:
-        state = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        state = strict_json(read_file(path))
+    except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None
 
@@ -125,7 +125,7 @@ def read_log(diary: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log; one that its writer's death cut off is left out."""
     lines = []
     with contextlib.suppress(OSError):
-        for line in diary.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                lines.append(json.loads(line))
+        for line in read_file(diary).splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(strict_json(line))
     return [line for line in lines if isinstance(line, dict)]

@@ -68,7 +68,7 @@ class Ray(Remote):
                 logging_level=logging.ERROR,
                 **(here if self._address == "local" else {}),
             )
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise PairBenchError(
                 f"Ray at {self._address!r} cannot be used ({why}): "
