@@ -42,9 +42,11 @@ def load_state(path: Path) -> dict[str, Any]:
             tree = json.loads((file.metadata() or {})["tree"])
             # clone: the tensors would otherwise be views of a file that may be replaced
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        restored = _fill(tree, tensors)
+    except (SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error})") from error
-    restored: dict[str, Any] = _fill(tree, tensors)
+    if not isinstance(restored, dict):
+        raise ValueError(f"{path} is not a readable checkpoint (it holds no state)")
     return restored
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -22,7 +23,17 @@ RESULTS = click.option(
     show_default=True,
     help="Folder of run records.",
 )
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come, from a scheduler as a rule."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise _Terminated
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = _complain(str(error))
     except click.Abort:
         status = _complain("interrupted: the same command continues from here", INTERRUPTED)
+    except _Terminated:
+        status = _complain("terminated: the same command continues from here", TERMINATED)
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         status = 0
@@ -74,11 +87,27 @@ def cli() -> None:
     help="A setting of an algorithm, a row or a task, as grpo.group_size=8; may be repeated.",
 )  # fmt: skip
 @click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
-@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time; one per core.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Runs at a time; one per core, on a cluster all."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
               help="Threads of each run's simulator.")  # fmt: skip
 @click.option("--checkpoint-seconds", type=click.FloatRange(min=0), default=20.0,
               show_default=True, help="Time between checkpoints.")  # fmt: skip
+@click.option("--run-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Kill a run that takes longer, as one that hangs.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["local", "ray", "slurm"]), default="local",
+              show_default=True, help="Where it runs: this machine, or a cluster.")  # fmt: skip
+@click.option("--address", help="Of a Ray cluster: auto, or ray://host:port.")
+@click.option(
+    "--backend-option", "backend_options", multiple=True, metavar="KEY=VALUE",
+    help="Of Slurm, as slurm_partition=cpu or timeout_min=60; may be repeated.",
+)  # fmt: skip
+@click.option("--gpus", type=click.FloatRange(min=0), default=0.0,
+              help="GPUs a run needs, for a cluster's scheduler.")  # fmt: skip
+@click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True),
+              help="Memory a run needs, likewise.")  # fmt: skip
+@click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
 @RESULTS
 def run(
     suite: str | None,
@@ -94,6 +123,13 @@ def run(
     workers: int | None,
     threads: int,
     checkpoint_seconds: float,
+    run_timeout: float | None,
+    backend: str,
+    address: str | None,
+    backend_options: tuple[str, ...],
+    gpus: float,
+    memory_gb: float | None,
+    profile: bool,
     results: Path,
     **limits: float | None,
 ) -> int:
@@ -104,6 +140,10 @@ def run(
     if data_dir is not None:
         os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())  # workers inherit it
     terms = {"anneal": anneal, "evaluations": evaluations, "probes": probes, "engine": engine}
+    options = dict(map(_backend_option, backend_options))
+    if address is not None:
+        options["address"] = address
+    signal.signal(signal.SIGTERM, _terminate)
     with display() as monitor:
         records = run_grid(
             suite,
@@ -117,8 +157,17 @@ def run(
             workers=workers,
             threads=threads,
             checkpoint_seconds=checkpoint_seconds,
+            timeout=run_timeout,
+            gpus=gpus,
+            memory_gb=memory_gb,
+            backend=backend,
+            backend_options=options,
             monitor=monitor,
         )
+    if profile:
+        from pairbench.status import profiles
+
+        click.echo(profiles(records, results), nl=False)
     _show_boards(results, {record.identity for record in records})
     failed = sum(record.status == "failed" for record in records)
     if failed:
@@ -241,6 +290,20 @@ def pages_folder(results: Path) -> Path:
     from pairbench.store import PAGES
 
     return results.parent / PAGES if results.name == "results" else results / PAGES
+
+
+@cli.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@RESULTS
+def status(form: str, results: Path) -> None:
+    """Say how far the runs of a results folder are, from any machine that sees it."""
+    from pairbench.status import look, render
+
+    found = look(results)
+    if form == "json":
+        click.echo(json.dumps(found.model_dump(mode="json"), indent=1))
+    else:
+        click.echo(render(found), nl=False)
 
 
 @cli.command("list")
@@ -827,6 +890,15 @@ def _report(records: list[Any], problems: Iterable[str]) -> list[Any]:
     for problem in problems:
         click.echo(f"pairbench: {problem}", err=True)
     return records
+
+
+def _backend_option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise PairBenchError(
+            f"--backend-option {text!r} cannot be read: write key=value, as in timeout_min=60"
+        )
+    return name, value
 
 
 def _names(text: str | None) -> list[str]:

@@ -19,3 +19,7 @@ class DivergedError(Exception):
         self.iteration = iteration
         self.where = where
         super().__init__(f"{where} is not finite in iteration {iteration}")
+
+
+class Interrupted(BaseException):
+    """A run was asked to stop and has saved its state: neither finished nor failed."""

@@ -1,22 +1,39 @@
-"""Files that are whole or absent, whatever moment a process is killed at."""
+"""Files that are whole or absent, whatever moment a process is killed at, and reading others'."""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pairbench.errors import PairBenchError
 
+if TYPE_CHECKING:
+    import duckdb
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Writes `data` to a temporary file in the same folder, syncs it and renames it to `path`."""
+JSON_BYTES = 2**26
+"""The largest file of JSON or TOML that is read: the largest of ours has a thousandth of it."""
+
+
+def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
+    """Writes `data` to a temporary file in the same folder, syncs it and renames it to `path`.
+
+    Without `sync` a reader still sees all or nothing, but a power cut may take the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:  # never through a link that somebody put there
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -44,3 +61,88 @@ def set_aside(path: Path) -> Path:
         number += 1
     os.replace(path, target)
     return target
+
+
+def read_file(path: Path, most: int = JSON_BYTES, follow: bool = True) -> bytes:
+    """Returns what is in a file that others may have made.
+
+    Raises:
+        OSError: it cannot be read, is a pipe or a device, has more than `most` bytes, or is a link
+            where those are not to be followed.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link, which is not followed") from error
+        raise
+    with open(descriptor, "rb") as file:
+        about = os.fstat(file.fileno())
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than {most}")
+        return file.read()
+
+
+def check_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) -> None:
+    """Asks a Parquet file what it unpacks to, before anything is unpacked.
+
+    Raises:
+        OSError: more than `most` bytes, by its own word or at four bytes a value.
+        duckdb.Error: it is not there, or no such file.
+    """
+    told = connection.execute(
+        "SELECT sum(num_values), sum(total_uncompressed_size) FROM parquet_metadata(?)", [str(path)]
+    ).fetchone()
+    values, size = told or (0, 0)
+    if max(4 * int(values or 0), int(size or 0)) > most:
+        raise OSError(errno.EFBIG, f"it unpacks to {values} values in {size} bytes")
+
+
+def strict_json(data: bytes | str) -> Any:
+    """Returns the value of JSON that says one thing only.
+
+    Raises:
+        ValueError: it is no JSON, names a key twice, is nested too deeply, or holds a number that
+            is not finite or too large.
+    """
+    try:
+        return json.loads(
+            data,
+            object_pairs_hook=_once,
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_moderate,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands in it twice")
+    return found
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} stands in it, which is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:80]} is too large")
+    return number
+
+
+def _moderate(text: str) -> int:
+    if len(text) > 300:  # what a float holds, too
+        raise ValueError(f"the number {text[:40]}... has {len(text)} digits")
+    return int(text)

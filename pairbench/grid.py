@@ -18,11 +18,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pairbench.errors import PairBenchError
+from pairbench.files import read_file
 from pairbench.record import Protocol, RunRecord, RunSpec, Tuning
 from pairbench.registry import entries, get_algorithm, get_task, nearest, split_task
 from pairbench.seeding import TUNING_SEEDS
 
 M = TypeVar("M", bound=BaseModel)
+
+
+MOST_SEEDS = 100_000
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -34,6 +38,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             some = range(int(low), int(high) + 1) if dash else [int(low)]
         except ValueError:
             some = []
+        if len(seeds) + len(some[: MOST_SEEDS + 1]) > MOST_SEEDS:
+            raise PairBenchError(f"seeds {text[:80]!r} are more than {MOST_SEEDS}: give fewer")
         seeds += some
         if not some:
             raise PairBenchError(
@@ -111,14 +117,14 @@ def load_suite(name: str) -> Suite:
         text = files("pairbench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
         try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_file(Path(name)).decode()
+        except (OSError, ValueError) as error:
             raise PairBenchError(f"suite file {name} cannot be read: {error}") from error
     else:
         raise PairBenchError(f"there is no suite {name!r}{nearest(name, known)}")
     try:
         data = {"name": Path(name).stem, **tomllib.loads(text)}
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PairBenchError(f"suite {name} is not valid TOML: {error}") from error
     return validated(Suite, data, f"suite {name}")
 

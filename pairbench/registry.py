@@ -181,7 +181,10 @@ def _load(entry: Entry) -> object:
         loaded: object = importlib.import_module(module)
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
-    except Exception as error:  # a plug-in may fail in any way; none of them is ours to crash on
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a plug-in may fail in any way; none of them is ours to crash on
         reason = " ".join(str(error).split()) or "no message"
         if isinstance(error, ModuleNotFoundError) and entry.origin == BUILT_IN:
             reason += "; the package's extras bring it: pip install 'pairbench[language,reference]'"

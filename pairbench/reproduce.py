@@ -7,16 +7,16 @@ changed since the run (versions, processor, code, data, models, judges) is named
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
+from pairbench.files import read_file, strict_json
 from pairbench.launch import Ended, Job, Launcher
 from pairbench.record import RunRecord
 
@@ -246,11 +246,16 @@ def keep(mark: Reproduction, results: Path) -> None:
 
 def marks(results: Path) -> list[Reproduction]:
     """Returns what was rebuilt of a results folder; a line that is none is left out."""
-    path = results / MARKS
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    try:
+        lines = read_file(results / MARKS).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise PairBenchError(f"{results / MARKS} cannot be read: {error.strerror}") from error
+    for line in lines:
         try:
-            found.append(Reproduction.model_validate(json.loads(line)))
-        except (ValueError, ValidationError):
+            found.append(Reproduction.model_validate(strict_json(line)))
+        except ValueError:  # pydantic's own error is one, too
             continue
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pairbench.diary import BEAT
 from pairbench.errors import PairBenchError
+from pairbench.files import atomic_write
 from pairbench.grid import (
     Grid,
     Row,
@@ -21,7 +25,7 @@ from pairbench.grid import (
     validated,
     with_protocol,
 )
-from pairbench.launch import Advanced, Ended, Job, Launcher
+from pairbench.launch import Advanced, Ended, Job, Launcher, open_launcher
 from pairbench.record import Protocol as RunProtocol
 from pairbench.record import RunRecord, RunSpec, digest
 from pairbench.registry import get_task
@@ -160,6 +164,9 @@ def execute(
     workers: int = 1,
     threads: int = 1,
     checkpoint_seconds: float = 20.0,
+    timeout: float | None = None,
+    gpus: float = 0.0,
+    memory_gb: float | None = None,
     monitor: Monitor | None = None,
 ) -> Tally:
     """Runs what a grid still lacks and returns how it went; closes the launcher.
@@ -190,15 +197,30 @@ def execute(
             _check_data(tally.cached, store)
             tally.names = {spec.identity: name_of(spec) for spec in missing}
             for spec in missing:
-                launcher.submit(Job(spec, store.checkpoint(spec), threads, checkpoint_seconds))
+                store.forget(spec, checkpoint=False)  # what a killed call left would look alive
+                launcher.submit(
+                    Job(
+                        spec,
+                        store.checkpoint(spec),
+                        threads,
+                        checkpoint_seconds,
+                        diary=store.diary(spec),
+                        timeout=timeout,
+                        gpus=gpus,
+                        memory_gb=memory_gb,
+                    )
+                )
+            pulse = _Pulse(store.grid, tally.names)
             monitor.tick(tally)
             while tally.left:
+                pulse.beat()
                 for event in launcher.poll(POLL):
                     if isinstance(event, Advanced):
                         tally.running[event.identity] = event
                     else:
                         _keep(event, store, tally, monitor)
                 monitor.tick(tally)
+            pulse.end()
     finally:
         launcher.close()
     return tally
@@ -217,18 +239,33 @@ def run(
     workers: int | None = None,
     threads: int = 1,
     checkpoint_seconds: float = 20.0,
+    timeout: float | None = None,
+    gpus: float = 0.0,
+    memory_gb: float | None = None,
+    backend: str = "local",
+    backend_options: Mapping[str, str] | None = None,
     monitor: Monitor | None = None,
 ) -> list[RunRecord]:
-    """Runs a grid on this machine and returns its records: finished, failed and skipped.
+    """Runs a grid and returns its records: finished, failed and skipped.
 
     The first seven arguments are those of `plan`. Runs that are in the results folder already are
-    not repeated. `workers` is the number of runs at a time, by default one per available core.
+    not repeated.
+
+    Args:
+        results: the results folder.
+        workers: runs at a time; by default one per available core, on a cluster all.
+        threads: threads of each run's simulator.
+        checkpoint_seconds: least time between two checkpoints of a run.
+        timeout: seconds after which a run is killed.
+        gpus: that each run needs, for a cluster's scheduler.
+        memory_gb: that each run needs, likewise.
+        backend: where it runs: "local", on this machine; "ray" or "slurm", on a cluster.
+        backend_options: see `pairbench.launch.ray` and `pairbench.launch.slurm`.
+        monitor: who shows how it goes.
 
     Raises:
         PairBenchError: something asked for is wrong, or the folder is in use or cannot be written.
     """
-    from pairbench.launch.local import Local
-
     grid = plan(
         suite,
         algorithms=algorithms,
@@ -238,19 +275,44 @@ def run(
         protocol=protocol,
         overrides=overrides,
     )
-    count = available_cores() if workers is None else workers
+    options = backend_options or {}
+    cluster = backend == "slurm" or "address" in options
+    everything = max(1, len(grid.specs)) if cluster else available_cores()
+    count = everything if workers is None else workers
     if count < 1:
         raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
     tally = execute(
         grid,
         Store(Path(results)),
-        Local(count),
+        open_launcher(backend, count, options),
         workers=count,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
+        timeout=timeout,
+        gpus=gpus,
+        memory_gb=memory_gb,
         monitor=monitor,
     )
     return tally.records
+
+
+class _Pulse:
+    """Keeps the file that names this call's runs fresh, for `pairbench status`."""
+
+    def __init__(self, path: Path, names: Mapping[str, str]) -> None:
+        self._path, self._last = path, time.monotonic()
+        with contextlib.suppress(OSError):
+            atomic_write(path, json.dumps({"runs": names}).encode(), sync=False)
+
+    def beat(self) -> None:
+        if time.monotonic() - self._last >= BEAT:
+            self._last = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._path.touch()
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def available_cores() -> int:
@@ -300,8 +362,7 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
 def _keep(event: Ended, store: Store, tally: Tally, monitor: Monitor) -> None:
     spec = event.record.spec
     record = store.write(event.record, event.series, event.texts)
-    if not event.lost:
-        store.forget(spec)
+    store.forget(spec, checkpoint=not event.lost)
     tally.running.pop(spec.identity, None)
     (tally.finished if record.status == "finished" else tally.failed).append(record)
     monitor.ended(record, tally)

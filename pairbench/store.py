@@ -5,6 +5,8 @@
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.texts.parquet
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
+    <results>/.runs/<first 16 hex of the identity>.json                    its sign of life
+    <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
     <results>/tuning/<study>/                                              `pairbench tune`
 
@@ -27,8 +29,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from pairbench.diary import sign_of_life
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write, set_aside
+from pairbench.files import atomic_write, check_parquet, read_file, set_aside, strict_json
 from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -39,13 +42,19 @@ if TYPE_CHECKING:
 PAGES = "leaderboards"
 """Folder of generated tables and pages, which hold JSON of their own."""
 
+MOST_BYTES = 2**28
+"""What a file of series or texts may unpack to: a hundred times what the longest of ours does."""
+
+RUNS = ".runs"
+"""Folder of the runs' logs and signs of life."""
+
 
 TUNING = "tuning"
 """Folder of the studies of `pairbench tune`, each with a results folder of its own."""
 
 
 LEFTOVER = re.compile(
-    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock)\.\d+\.tmp"
+    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock|grid\.json)\.\d+\.tmp"
 )
 """Names of the temporary files that `atomic_write` makes of what is kept here."""
 
@@ -67,9 +76,12 @@ class Unreadable(Exception):
     """A file in a record's place is none that this version can use; the message says why."""
 
 
-def task_folder(task: str) -> str:
-    """Returns a task's name as a folder's: a variant may be the name of a model, or its folder."""
-    return re.sub(r"[^\w.@+-]+", "--", task)
+def folder_name(name: str) -> str:
+    """Returns a name as that of one folder, which is neither hidden nor the one above.
+
+    A task's variant may be the name of a model, or its folder.
+    """
+    return re.sub(r"^\.+", "--", re.sub(r"[^\w.@+-]+", "--", name)) or "--"
 
 
 class Store:
@@ -80,7 +92,12 @@ class Store:
 
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
-        return self.root / task_folder(run.task) / run.algorithm / f"{run.identity[:16]}.json"
+        return (
+            self.root
+            / folder_name(run.task)
+            / folder_name(run.algorithm)
+            / f"{run.identity[:16]}.json"
+        )
 
     def checkpoint(self, spec: RunSpec) -> Path:
         """Returns the place of a run's checkpoint."""
@@ -125,6 +142,10 @@ class Store:
             elif _status(path) == "finished":
                 raise PairBenchError(f"{path} holds a finished run, which is never overwritten")
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.resolve().is_relative_to(self.root.resolve()):
+                raise PairBenchError(
+                    f"{path.parent} is a link out of the results folder: remove the link"
+                )
             if series and len(next(iter(series.values()))):
                 sha256 = write_series(path.with_suffix(".parquet"), series)
                 record = record.model_copy(update={"series_sha256": sha256})
@@ -136,9 +157,20 @@ class Store:
                 atomic_write(path, data)
         return record
 
-    def forget(self, spec: RunSpec) -> None:
-        """Removes the checkpoint of a run that needs it no more."""
-        self.checkpoint(spec).unlink(missing_ok=True)
+    @property
+    def grid(self) -> Path:
+        """The file in which the call at work here names its runs; touched while it lives."""
+        return self.root / RUNS / "grid.json"
+
+    def diary(self, spec: RunSpec) -> Path:
+        """Returns the place of a run's log; its sign of life is beside it."""
+        return self.root / RUNS / f"{spec.identity[:16]}.jsonl"
+
+    def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
+        """Removes the sign of life of a run that has ended, and the checkpoint it needs no more."""
+        sign_of_life(self.diary(spec)).unlink(missing_ok=True)
+        if checkpoint:
+            self.checkpoint(spec).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -166,7 +198,7 @@ class Store:
             except BaseException:
                 lock.release()
                 raise
-        for folder in (".", ".checkpoints", "*/*"):  # of writers that were killed
+        for folder in (".", ".checkpoints", RUNS, "*/*"):  # of writers that were killed
             for leftover in self.root.glob(f"{folder}/.*.tmp"):
                 if LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
@@ -213,14 +245,16 @@ def read_record(path: Path) -> RunRecord:
         Unreadable: it is cut short, foreign, of a newer schema, or not the run it says it is.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = strict_json(read_file(path, follow=False))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Unreadable(f"it cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Unreadable("it is not complete JSON, perhaps cut short") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("schema_version"), int):
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(raw, dict) or type(raw.get("schema_version")) is not int:
         raise Unreadable("it is no PairBench record")
     if raw["schema_version"] > SCHEMA_VERSION:
         raise Unreadable(
@@ -302,15 +336,7 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     Raises:
         PairBenchError: it is not there, or it is no such file.
     """
-    import duckdb
-
-    try:
-        with duckdb.connect(config={"threads": 1}) as connection:
-            columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
-    except duckdb.Error as error:
-        raise PairBenchError(
-            f"{path} cannot be read as texts of a run ({' '.join(str(error).split())[:200]})"
-        ) from error
+    columns = _read_columns(path, "texts of a run")
     return {name: [str(text) for text in column] for name, column in columns.items()}
 
 
@@ -332,12 +358,18 @@ def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
 
 
 def read_series(path: Path) -> dict[str, np.ndarray]:
-    """Returns the columns of a series file as float32, NaN where nothing was measured."""
-    import duckdb
+    """Returns the columns of a series file as float32, NaN where nothing was measured.
 
-    with duckdb.connect(config={"threads": 1}) as connection:
-        columns = connection.execute(f"FROM read_parquet({_quoted(path)})").fetchnumpy()
-    return {name: _filled(column) for name, column in columns.items()}
+    Raises:
+        PairBenchError: it is not there, or it is no such file.
+    """
+    columns = _read_columns(path, "the series of a run")
+    try:
+        return {name: _filled(column) for name, column in columns.items()}
+    except (TypeError, ValueError) as error:
+        raise PairBenchError(
+            f"{path} cannot be read as the series of a run (it holds other things than numbers)"
+        ) from error
 
 
 def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dict[str, np.ndarray]]:
@@ -357,15 +389,17 @@ def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dic
     if not files:
         return {}
     try:
-        with duckdb.connect(config={"threads": 1}) as connection:
+        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+            for name in files:
+                check_parquet(connection, Path(name), MOST_BYTES)
             columns = connection.execute(  # all in one go, which takes a tenth of the time
                 f"FROM read_parquet([{', '.join(map(_quoted, files))}], filename=true, "
                 "file_row_number=true, union_by_name=true) ORDER BY filename, file_row_number"
             ).fetchnumpy()
-    except duckdb.Error:
+    except (duckdb.Error, OSError):
         found = {}
         for name, identity in files.items():
-            with suppress(duckdb.Error):
+            with suppress(PairBenchError):
                 found[identity] = read_series(Path(name))
         return found
     names = np.asarray(columns.pop("filename"), dtype=object)
@@ -382,6 +416,24 @@ def _filled(column: Any) -> np.ndarray:
     import numpy as np
 
     return np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)
+
+
+def _read_columns(path: Path, what: str) -> Mapping[str, Any]:
+    """The columns of a Parquet file that others may have made, unless they would fill the memory.
+
+    A small file may unpack to a large one, so what it says of itself is read first, and DuckDB
+    stops at a limit whatever it said.
+    """
+    import duckdb
+
+    try:
+        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+            check_parquet(connection, path, MOST_BYTES)
+            return connection.execute("FROM read_parquet(?)", [str(path)]).fetchnumpy()
+    except (duckdb.Error, OSError) as error:
+        raise PairBenchError(
+            f"{path} cannot be read as {what} ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
@@ -465,7 +517,8 @@ def _disk(root: Path) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in ("duckdb", "_duckdb"):
             raise
         cause = error
-        what = f"cannot be written ({' '.join(str(error).split())})"
+        text = " ".join(str(error).split())
+        what = "is full" if os.strerror(errno.ENOSPC) in text else f"cannot be written ({text})"
     else:
         return
     raise PairBenchError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm, External
 from pairbench.batch import Batch, Signal, flatten_signal, minibatches
 from pairbench.checkpoint import load_state, save_state, weights_sha256
-from pairbench.errors import DivergedError, PairBenchError
+from pairbench.errors import DivergedError, Interrupted, PairBenchError
 from pairbench.files import set_aside
 from pairbench.optimiser import Adam, Group
 from pairbench.policy import Policy, view
@@ -70,11 +71,13 @@ class RunResult:
     """A record, its series, and the texts of its last evaluation.
 
     Series and texts are columns of equal length: one value per iteration, or per held-out context.
+    `spent_on` has the seconds of this process by what they went into, see `Run.doing`.
     """
 
     record: RunRecord
     series: dict[str, np.ndarray]
     texts: dict[str, list[str]] = field(default_factory=dict)
+    spent_on: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +90,8 @@ class Run:
     policy: Policy
     streams: Streams
     on_progress: Callable[[Progress], None] | None = None
+    warn: Callable[[str], None] = lambda text: None
+    spent_on: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.curve: list[CurvePoint] = []
@@ -109,6 +114,16 @@ class Run:
     def seconds(self) -> float:
         """Wall-clock seconds of this run, those before an interruption included."""
         return self.seconds_before + time.perf_counter() - self._began
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Counts the seconds of what is done inside under a name."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - began
+            self.spent_on[what] = self.spent_on.get(what, 0.0) + passed
 
     def progress(self) -> float:
         """Share of the repeatable limits (all but seconds) already spent, at most 1."""
@@ -147,7 +162,7 @@ class Run:
 
     def evaluate(self, final: bool) -> None:
         """Adds a point to the learning curve; the final evaluation is the run's result."""
-        with torch.no_grad():
+        with torch.no_grad(), self.doing("evaluate"):
             self.evaluation = self.task.evaluate(self.policy, final)
         self.curve.append(
             CurvePoint(
@@ -168,8 +183,10 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 20.0,
     on_progress: Callable[[Progress], None] | None = None,
+    warn: Callable[[str], None] = lambda text: None,
     iterations: int | None = None,
     algorithm: type[Algorithm] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Runs `spec` to the end of its budget, from its checkpoint if there is one.
 
@@ -182,12 +199,16 @@ def train(
         checkpoint: file to resume from and to save to, or None.
         checkpoint_seconds: least time between two saves.
         on_progress: called about twice a second.
+        warn: called with what should be known and stops nothing.
         iterations: stop after so many, which gives a record of status "skipped" with the series so
             far; None runs to the end. A library's own trainer always runs to the end.
         algorithm: class to run in place of the registered one, which need not exist then.
+        stopping: asked after each iteration; when it is true, the run saves its state and ends. A
+            library's own trainer is not asked.
 
     Raises:
         PairBenchError: the specification names something that does not exist.
+        Interrupted: `stopping` said so.
     """
     algorithm_class, task_class = algorithm or get_algorithm(spec.algorithm), get_task(spec.task)
     method = algorithm_class(algorithm_class.Config(**spec.algorithm_config))
@@ -201,6 +222,7 @@ def train(
     brought = () if external is None else (type(external),)
     origin = provenance(threads, algorithm_class, task_class, *brought)
     run: Run | None = None
+    began = time.perf_counter()
     failure = None
     whole = True
     try:
@@ -208,11 +230,13 @@ def train(
         policy = task.start(method, streams, threads)
         if method.floor == "random":
             policy = _random_policy(task)
-        run = Run(spec, method, task, policy, streams, on_progress)
+        run = Run(spec, method, task, policy, streams, on_progress, warn)
+        run.spent_on["start"] = time.perf_counter() - began
         if external is not None:
-            external.fit(run)
+            with run.doing("fit"):
+                external.fit(run)
         elif method.needs.data != "nothing":
-            loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin))
+            loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
             whole = loop.execute(iterations)
         if whole:
             run.evaluate(final=True)
@@ -247,7 +271,8 @@ def train(
     )
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
     series = {name: rows[:, index] for index, name in enumerate(SERIES)}
-    return RunResult(record, series, task.texts() if record.evaluation else {})
+    texts = task.texts() if record.evaluation else {}
+    return RunResult(record, series, texts, run.spent_on if run else {})
 
 
 def _external(method: Algorithm, protocol: Protocol) -> External | None:
@@ -276,9 +301,14 @@ class _Loop:
     """Our own training loop over a `Run`; its state is what a checkpoint holds."""
 
     def __init__(
-        self, run: Run, checkpoint: Path | None, checkpoint_seconds: float, origin: str = ""
+        self,
+        run: Run,
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+        origin: str = "",
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.run, self.origin = run, origin
+        self.run, self.origin, self.stopping = run, origin, stopping
         self.algorithm, self.task, self.policy = run.algorithm, run.task, run.policy
         self.config = run.algorithm.config
         self.by_steps = self.algorithm.needs.data == "steps" and self.policy.stepwise
@@ -295,7 +325,8 @@ class _Loop:
         self.restore()
         run = self.run
         while True:
-            self.probe_if_due()
+            with run.doing("probe"):
+                self.probe_if_due()
             if run.spent():
                 return True
             if iterations is not None and run.cost.iterations >= iterations:
@@ -305,22 +336,25 @@ class _Loop:
                     f"{IDLE_ITERATIONS} iterations spent nothing of the budget, which would never "
                     "end: limit something the run uses, such as steps"
                 )
-            self.save_if_due()
+            with run.doing("save"):
+                self.save_if_due()
             self.iterate()
 
     def iterate(self) -> None:
         """One iteration: collect, prepare, update, measure."""
         run, number = self.run, self.run.cost.iterations
         progress = run.progress()
-        with torch.no_grad():
+        with torch.no_grad(), run.doing("collect"):
             batch = self.task.collect(self.policy, number)
             chosen = self.algorithm.select(batch)
             signal = self.algorithm.prepare(chosen, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
-        sums, count = self.update(chosen, signal, factor)
+        with run.doing("update"):
+            sums, count = self.update(chosen, signal, factor)
         run.cost.gradient_steps += count
         run.cost.iterations += 1
-        run.series.append(self.measure(batch, signal, sums, count, factor))
+        with run.doing("measure"):
+            run.series.append(self.measure(batch, signal, sums, count, factor))
 
     def update(self, batch: Batch, signal: Signal, factor: float) -> tuple[dict[str, Tensor], int]:
         """Takes an iteration's gradient steps; returns summed diagnostics and their number."""
@@ -426,11 +460,17 @@ class _Loop:
         return covariance / second, (mean_square - covariance / units) / second
 
     def save_if_due(self) -> None:
-        if self.checkpoint is None or self.run.cost.iterations == 0:
-            return
-        if time.perf_counter() - self._saved >= self.checkpoint_seconds:
-            save_state(self.checkpoint, self.state())
+        """Saves the state now and then; if the run is to stop, now, and raises `Interrupted`."""
+        stopping = self.stopping()
+        due = stopping or time.perf_counter() - self._saved >= self.checkpoint_seconds
+        if self.checkpoint is not None and self.run.cost.iterations and due:
+            try:
+                save_state(self.checkpoint, self.state())
+            except OSError as error:  # the last one stands, and there may be room by the next
+                self.run.warn(f"the checkpoint cannot be saved ({error.strerror or error})")
             self._saved = time.perf_counter()
+        if stopping:
+            raise Interrupted
 
     def state(self) -> dict[str, Any]:
         """Returns everything the rest of the run depends on."""

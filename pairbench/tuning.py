@@ -36,7 +36,7 @@ from pairbench.record import Protocol, RunRecord, RunSpec, Strict, Tuning, diges
 from pairbench.registry import get_algorithm, get_task, split_task
 from pairbench.runner import Monitor, Quiet, available_cores, execute
 from pairbench.seeding import TUNING_SEEDS, derive, generator
-from pairbench.store import TUNING, Store, load_records, task_folder
+from pairbench.store import TUNING, Store, folder_name, load_records
 
 DRAWN = 10
 """Trials before the estimator has its say: the row as it stands, and settings drawn at random."""
@@ -217,7 +217,7 @@ def tune(
         raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
     plan = _plan(suite, algorithms, task, budget, protocol, list(overrides))
     chosen = _tuning_seeds(seeds)
-    name = study or task_folder(task)
+    name = study or folder_name(task)
     if not re.fullmatch(r"\w[\w.@+-]*", name):
         raise PairBenchError(f"a study cannot be named {name!r}: use letters, digits and . @ + -")
     folder = Path(results) / TUNING / name
@@ -580,7 +580,7 @@ class _Work:
                 )
         if not any(row.tuning for row in rows):
             return Outcome(self.study, None, None, plan.left_out)
-        stem = f"tuned-{task_folder(plan.task)}"
+        stem = f"tuned-{folder_name(plan.task)}"
         suite = plan.suite.model_copy(
             update={
                 "name": stem,

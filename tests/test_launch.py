@@ -8,19 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pairbench.grid import Grid
 from pairbench.launch import Advanced, Ended, Event, Job
 from pairbench.launch.local import Local
-from pairbench.record import RunRecord
 from pairbench.runner import Quiet, Tally, execute, plan
 from pairbench.store import Store, load_records
 from pairbench.trainer import train
+from tests.grids import outcome, wait_for
 
 BANDIT = "preference-bandit"
 LONG = 60_000  # steps of a run that takes some seconds when each iteration is saved
@@ -30,15 +28,6 @@ def grid(steps: int = 2000, seeds: str = "0", algorithms: str = "grpo") -> Grid:
     return plan(
         algorithms=algorithms.split(","), tasks=[BANDIT], seeds=seeds, budget={"steps": steps}
     )
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Returns the first true value of `condition`, which must come in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.02)
-    return value
 
 
 def children(pid: int) -> list[int]:
@@ -61,11 +50,6 @@ def command(results: Path, steps: int, *more: str) -> list[str]:
         "--budget-steps", str(steps), "--workers", "1", "--checkpoint-seconds", "0",
         "--evaluations", "2", "--probes", "0", "--results", str(results), *more,
     ]  # fmt: skip
-
-
-def outcome(record: RunRecord) -> dict[str, Any]:
-    """Returns all of a record that must repeat: everything but time and place."""
-    return record.model_dump(exclude={"provenance": True, "cost": {"seconds"}})
 
 
 def test_a_grid_runs_in_workers_and_a_second_call_runs_nothing(tmp_path: Path) -> None:

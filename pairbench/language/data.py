@@ -30,6 +30,10 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
+from pairbench.files import check_parquet, read_file
+
+MOST_BYTES = 2**32
+"""What a file of pairs may unpack to: twenty times UltraFeedback."""
 
 Turn = tuple[str, str]  # role, one of ROLES, and text
 Split = Literal["policy", "proxy", "gold", "evaluation"]
@@ -435,8 +439,14 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        data = read_file(path, MOST_BYTES)
+        if path.suffix != ".gz":
+            return data
+        with gzip.open(io.BytesIO(data)) as file:
+            data = file.read(MOST_BYTES + 1)  # a small file may unpack to a very large one
+        if len(data) > MOST_BYTES:
+            raise PairBenchError(f"{path} unpacks to more than {MOST_BYTES} bytes: split it")
+        return data
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PairBenchError(
             f"{path} is not a whole gzip file ({error}): copy or download it again"
@@ -468,10 +478,11 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise PairBenchError(f"{path} cannot be read: there is no such file")
     with duckdb.connect() as connection:
         try:
+            check_parquet(connection, path, MOST_BYTES)
             table = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
             names = [column[0] for column in table.description or ()]
             rows = table.fetchall()
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             reason = str(error).splitlines()[0]
             raise PairBenchError(f"{path} is not a readable Parquet file: {reason}") from error
     for n, row in enumerate(rows, 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -13,21 +12,12 @@ import tempfile
 import threading
 import time
 from collections import deque
-from typing import IO, Any
+from typing import IO
 
-from pairbench.launch import Advanced, Ended, Event, Job, failed
-from pairbench.launch.worker import unpack
-from pairbench.record import RunRecord
-from pairbench.seeding import THREAD_VARIABLES
+from pairbench.launch import THREADS, Ended, Event, Job, WorkerDied, failed, timed_out
+from pairbench.launch.worker import PATIENCE, decode, encode
 
-THREADS = dict.fromkeys(THREAD_VARIABLES, "1")
-"""Set before a worker loads numpy: later is too late for some BLAS builds."""
-
-GRACE = 0.5  # seconds a worker is given to leave before it is killed
-
-
-class WorkerDied(Exception):
-    """A worker process ended in the middle of a run."""
+GRACE = PATIENCE + 1.0  # seconds a worker is given to save its state and leave before it is killed
 
 
 class Local:
@@ -54,6 +44,7 @@ class Local:
                 if event is not None:
                     events.append(event)
                 message = self._inbox.get_nowait()
+        events += [event for worker in list(self._workers) if (event := self._overdue(worker))]
         self._assign()
         return events
 
@@ -82,13 +73,20 @@ class Local:
             return None
         if line is None:
             return self._lost(worker)
-        message: dict[str, Any] = json.loads(line)
-        if "advanced" in message:
-            assert worker.job is not None
-            return Advanced(worker.job.spec.identity, **message["advanced"])
-        worker.job = None
-        record = RunRecord.model_validate(message["ended"])
-        return Ended(record, unpack(message["series"]), message["texts"])
+        assert worker.job is not None
+        event = decode(worker.job.spec.identity, line)
+        if isinstance(event, Ended):
+            worker.job = None
+        return event
+
+    def _overdue(self, worker: _Worker) -> Event | None:
+        """Kills a worker whose run has had its time: it may hang where it hears nothing else."""
+        job = worker.job
+        if job is None or job.timeout is None or time.monotonic() - worker.given < job.timeout:
+            return None
+        self._workers.remove(worker)
+        worker.end(time.monotonic())
+        return timed_out(job)
 
     def _lost(self, worker: _Worker) -> Event | None:
         self._workers.remove(worker)
@@ -104,6 +102,7 @@ class _Worker:
 
     def __init__(self, inbox: queue.SimpleQueue[tuple[_Worker, str | None]]) -> None:
         self.job: Job | None = None
+        self.given = 0.0  # monotonic seconds at which it got the job
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the worker)
         events, for_worker = os.pipe()
         self._process = subprocess.Popen(
@@ -133,18 +132,10 @@ class _Worker:
     def give(self, job: Job) -> None:
         """Sends a job; if the worker is already dead, its reader says so."""
         self.job = job
-        text = json.dumps(
-            {
-                "spec": job.spec.model_dump(mode="json"),
-                "checkpoint": str(job.checkpoint),
-                "threads": job.threads,
-                "checkpoint_seconds": job.checkpoint_seconds,
-                "iterations": job.iterations,
-            }
-        )
+        self.given = time.monotonic()
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.write(text + "\n")
+            self._process.stdin.write(encode(job) + "\n")
             self._process.stdin.flush()
 
     def hang_up(self) -> None:

@@ -2,8 +2,9 @@
 
 Jobs come on standard input, events go to the file descriptor named on the command line, so that
 whatever a library prints is never taken for an event.
-It ends when its standard input closes, in the middle of a run if need be, so that no worker
-outlives the process that started it, however that one was killed.
+When its standard input closes, or on SIGTERM, it saves a checkpoint and ends; `PATIENCE` seconds
+later it ends in any case, so that no worker outlives the process that started it, however that one
+was killed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,49 @@ import base64
 import json
 import os
 import queue
+import signal
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pairbench.launch import Event, Job
     from pairbench.trainer import Progress
+
+PATIENCE = 5.0  # seconds an iteration is given to end, so that the checkpoint has it
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+def encode(job: Job) -> str:
+    """Returns a job as one line of JSON, for `perform`; its paths are made absolute."""
+    return json.dumps(
+        {
+            "spec": job.spec.model_dump(mode="json"),
+            "checkpoint": str(job.checkpoint.absolute()),
+            "threads": job.threads,
+            "checkpoint_seconds": job.checkpoint_seconds,
+            "iterations": job.iterations,
+            "diary": str(job.diary.absolute()) if job.diary is not None else None,
+        }
+    )
+
+
+def decode(identity: str, line: str) -> Event:
+    """Returns the event of run `identity` that `perform` has given as a line of JSON."""
+    from pairbench.launch import Advanced, Ended
+    from pairbench.record import RunRecord
+
+    message: dict[str, Any] = json.loads(line)
+    if "advanced" in message:
+        return Advanced(identity, **message["advanced"])
+    record = RunRecord.model_validate(message["ended"])
+    return Ended(record, unpack(message["series"]), message["texts"])
 
 
 def pack(series: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -39,61 +73,114 @@ def unpack(packed: Mapping[str, str]) -> dict[str, np.ndarray]:
     return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in packed.items()}
 
 
-def main() -> None:
-    """Serves jobs until standard input closes."""
-    events = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
-    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin, jobs), daemon=True).start()
+def perform(
+    line: str, send: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
+) -> str:
+    """Runs the job of `encode`; sends how it advances and returns how it ended, as lines of JSON.
 
-    from pairbench.seeding import pin_threads
+    The process must have its threads pinned; the lines are for `decode`.
 
-    pin_threads(1)
-    while True:
-        _serve(jobs.get(), events)
+    Args:
+        line: the job.
+        send: takes the lines on progress.
+        stopping: asked after each iteration; when it is true, the run saves its state and ends.
 
-
-def _read(stream: IO[str], jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
-    for line in stream:
-        jobs.put(json.loads(line))
-    os._exit(0)  # the parent is gone or has closed us: stop at once, checkpoints are whole files
-
-
-def _serve(job: dict[str, Any], events: IO[str]) -> None:
-    from pairbench.errors import PairBenchError
+    Raises:
+        Interrupted: the run was stopped.
+    """
+    from pairbench.diary import Diary
+    from pairbench.errors import Interrupted, PairBenchError
     from pairbench.launch import failed
     from pairbench.record import RunSpec
     from pairbench.trainer import train
 
-    def send(event: Mapping[str, Any]) -> None:
+    job: dict[str, Any] = json.loads(line)
+    spec = RunSpec.model_validate(job["spec"])
+    with Diary(Path(job["diary"]) if job["diary"] else None, spec) as diary:
+
+        def advanced(progress: Progress) -> None:
+            diary.advanced(progress)
+            send(json.dumps({"advanced": vars(progress)}))
+
+        series: Mapping[str, str] = {}
+        texts: Mapping[str, list[str]] = {}
+        spent_on: Mapping[str, float] = {}
         try:
-            events.write(json.dumps(event) + "\n")
+            result = train(
+                spec,
+                threads=job["threads"],
+                checkpoint=Path(job["checkpoint"]),
+                checkpoint_seconds=job["checkpoint_seconds"],
+                iterations=job["iterations"],
+                on_progress=advanced,
+                warn=lambda text: diary.note("warning", text=text),
+                stopping=stopping,
+            )
+        except PairBenchError as error:
+            record = failed(spec, error)
+        except Interrupted:
+            diary.note("stopped", reason="its process was asked to end")
+            raise
+        else:
+            record, series, texts = result.record, pack(result.series), result.texts
+            spent_on = {name: round(seconds, 3) for name, seconds in result.spent_on.items()}
+        diary.note(
+            "ended", status=record.status, reason=record.reason, seconds=record.cost.seconds,
+            spent_on=spent_on,
+        )  # fmt: skip
+    return json.dumps({"ended": record.model_dump(mode="json"), "series": series, "texts": texts})
+
+
+def main() -> None:
+    """Serves jobs until standard input closes."""
+    events = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
+    jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    stop = _Stop(jobs)
+    signal.signal(signal.SIGTERM, lambda *_: stop.now(TERMINATED))
+    threading.Thread(target=_read, args=(sys.stdin, jobs, stop), daemon=True).start()
+
+    from pairbench.errors import Interrupted
+    from pairbench.seeding import pin_threads
+
+    pin_threads(1)
+
+    def send(line: str) -> None:
+        try:
+            events.write(line + "\n")
             events.flush()
         except BrokenPipeError:
             os._exit(0)
 
-    def advanced(progress: Progress) -> None:
-        send({"advanced": vars(progress)})
+    while (job := jobs.get()) is not None:
+        try:
+            send(perform(job, send, lambda: stop.status is not None))
+        except Interrupted:
+            break
+    os._exit(stop.status or 0)  # checkpoints are whole files, and there is nothing else to tidy
 
-    spec = RunSpec.model_validate(job["spec"])
-    try:
-        result = train(
-            spec,
-            threads=job["threads"],
-            checkpoint=Path(job["checkpoint"]),
-            checkpoint_seconds=job["checkpoint_seconds"],
-            iterations=job["iterations"],
-            on_progress=advanced,
-        )
-    except PairBenchError as error:
-        send({"ended": failed(spec, error).model_dump(mode="json"), "series": {}, "texts": {}})
-    else:
-        send(
-            {
-                "ended": result.record.model_dump(mode="json"),
-                "series": pack(result.series),
-                "texts": result.texts,
-            }
-        )
+
+class _Stop:
+    """That the process is to end, and with which status; None: it is not."""
+
+    def __init__(self, jobs: queue.SimpleQueue[str | None]) -> None:
+        self.status: int | None = None
+        self._jobs = jobs
+
+    def now(self, status: int) -> None:
+        if self.status is None:
+            self.status = status
+            self._jobs.put(None)
+            threading.Thread(target=self._leave, daemon=True).start()
+
+    def _leave(self) -> None:
+        time.sleep(PATIENCE)
+        os._exit(self.status or 0)
+
+
+def _read(stream: IO[str], jobs: queue.SimpleQueue[str | None], stop: _Stop) -> None:
+    for line in stream:
+        jobs.put(line)
+    stop.now(0)  # the parent is gone or has closed us
 
 
 if __name__ == "__main__":

@@ -381,8 +381,8 @@ def protocol_line(board: Board) -> str:
     contexts = f", {board.n_contexts} held-out contexts" if board.n_contexts else ""
     if protocol.engine != "pairbench":
         rates += f", in {protocol.engine.upper()}'s training loop"
-    return (
-        f"{board.task} version {board.task_version}, {printable(board.title.rsplit(', ', 1)[-1])} "
+    return printable(
+        f"{board.task} version {board.task_version}, {board.title.rsplit(', ', 1)[-1]} "
         f"({board.step_unit}), {rates}{contexts}, board {board.board[:8]}"
     )
 
@@ -494,7 +494,11 @@ def _csv(board: Board) -> str:
 
 
 def _plain(value: Value) -> Any:
-    return printable(value) if isinstance(value, str) else value
+    """A value for CSV; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _is_text(column: Column) -> bool:
@@ -504,4 +508,4 @@ def _is_text(column: Column) -> bool:
 def markdown_text(text: str) -> str:
     """Returns text that Markdown shows as it stands, whatever marks or HTML it holds."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-    return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in text)
+    return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in printable(text))

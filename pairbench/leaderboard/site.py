@@ -49,8 +49,8 @@ def write_site(
     """Writes every board as Markdown, CSV, JSON and a page, and the pages that belong to them.
 
     Those are the board over all tasks, a page per algorithm and per run, and an index, which links
-    the pages of the claims and of the replication if the folder has them. Files that would not change are not touched, and
-    files of boards that are gone are left alone.
+    the pages of the claims and of the replication if the folder has them. Files that would not
+    change are not touched, and files of boards that are gone are left alone.
 
     Args:
         records: any records, in any order.

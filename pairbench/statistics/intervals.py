@@ -198,9 +198,12 @@ def _stretch(counts: tuple[int, ...], level: float) -> float:
     return student_t_quantile(upper, df) / z * float(np.sqrt(n / (n - 1)))
 
 
+@lru_cache(maxsize=8)  # a board asks for the same ones hundreds of times
 def _resamples(stratum: int, count: int, replicates: int) -> NDArray[np.int64]:
     stream = generator(SEED, f"bootstrap:{stratum}:{count}")
-    return stream.integers(0, count, (replicates, count))
+    drawn = stream.integers(0, count, (replicates, count))
+    drawn.flags.writeable = False
+    return drawn
 
 
 def profile_interval(
@@ -238,11 +241,14 @@ def profile_interval(
     ]
 
 
+@lru_cache(maxsize=8)
 def resample_counts(stratum: int, count: int, replicates: int) -> NDArray[np.int32]:
     """Returns (replicates, count): how often each resample of `bootstrap` draws each seed."""
     flat = _resamples(stratum, count, replicates) + np.arange(replicates)[:, None] * count
     drawn = np.bincount(flat.ravel(), minlength=replicates * count)
-    return drawn.reshape(replicates, count).astype(np.int32)
+    counts = drawn.reshape(replicates, count).astype(np.int32)
+    counts.flags.writeable = False
+    return counts
 
 
 def _trimmed(scores: Array, counts: NDArray[np.integer[Any]], cut: int) -> Array:

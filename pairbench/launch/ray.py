@@ -1,0 +1,110 @@
+"""Runs on a cluster through Ray: each run is a remote task, its record flows back to this process.
+
+Ray itself starts a task again whose worker or node is lost, and the run continues from its
+checkpoint, wherever it lands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pairbench.errors import PairBenchError
+from pairbench.launch import RETRIES, THREADS, Ended, Event, Job, WorkerDied, failed, required
+from pairbench.launch.remote import Remote, Task
+from pairbench.launch.worker import decode, encode, perform
+
+FORWARDED = ("PAIRBENCH_DATA", "HF_HOME", "HF_HUB_OFFLINE")
+"""Variables of this process that the tasks get, where they are set."""
+
+
+class Ray(Remote):
+    """A launcher of Ray tasks, `workers` at a time.
+
+    It has one option, `address`: that of a running cluster, as `ray.init` takes it ("auto",
+    "ray://host:port"). Without, it starts Ray on this machine, and stops it in the end.
+
+    Raises:
+        PairBenchError: Ray is not installed, or an option is unknown.
+    """
+
+    def __init__(self, workers: int, options: Mapping[str, str]) -> None:
+        super().__init__(workers)
+        if unknown := set(options) - {"address"}:
+            raise PairBenchError(f"the backend ray has no option {min(unknown)!r}: it has address")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them off this machine
+        self._ray: Any = required("ray", "ray")
+        self._address = options.get("address", "local")
+        self._mine = False
+
+    def submit(self, job: Job) -> None:
+        """Takes a job; the first one starts Ray.
+
+        Raises:
+            PairBenchError: the cluster cannot be reached, or Ray does not start.
+        """
+        if not self._ray.is_initialized():
+            self._connect(job.threads)
+        super().submit(job)
+
+    def close(self) -> None:
+        """Kills the tasks, and Ray if it was started here; checkpoints stay."""
+        super().close()
+        if self._mine:
+            self._ray.shutdown()
+            self._mine = False
+
+    def _connect(self, threads: int) -> None:
+        here = {"num_cpus": self._limit * threads, "include_dashboard": False}
+        given = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        try:
+            self._ray.init(
+                address=self._address,
+                runtime_env={"env_vars": {**THREADS, **given}},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(here if self._address == "local" else {}),
+            )
+        except Exception as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise PairBenchError(
+                f"Ray at {self._address!r} cannot be used ({why}): "
+                "check --address, and that the cluster is up"
+            ) from error
+        self._mine = True
+
+    def _start(self, job: Job) -> Any:
+        needs: dict[str, Any] = {"num_cpus": job.threads, "num_gpus": job.gpus}
+        if job.memory_gb is not None:
+            needs["memory"] = int(job.memory_gb * 2**30)
+        return self._ray.remote(max_retries=RETRIES, **needs)(_work).remote(encode(job))
+
+    def _ended(self, timeout: float) -> list[tuple[Task, Event]]:
+        by_handle = {task.handle: task for task in self._running}
+        done, _ = self._ray.wait(list(by_handle), num_returns=len(by_handle), timeout=0)
+        if not done:
+            done, _ = self._ray.wait(list(by_handle), timeout=timeout)
+        return [(by_handle[handle], self._end(by_handle[handle])) for handle in done]
+
+    def _end(self, task: Task) -> Event:
+        spec = task.job.spec
+        try:
+            return decode(spec.identity, self._ray.get(task.handle))
+        except self._ray.exceptions.RayError as error:
+            why = " ".join(str(error).split())
+            return Ended(failed(spec, WorkerDied(f"the Ray task died: {why}")), lost=True)
+
+    def _cancel(self, task: Task) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.cancel(task.handle, force=True)
+
+
+def _work(line: str) -> str:
+    """Runs a job in a process of Ray's."""
+    from pairbench.seeding import pin_threads
+
+    pin_threads(1)
+    return perform(line, lambda progress: None)

@@ -1,0 +1,107 @@
+"""Runs on a real Ray cluster of two nodes on this machine: every run ends once, nothing differs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairbench.errors import PairBenchError
+from pairbench.launch import open_launcher
+from pairbench.runner import Quiet, Tally, execute, plan
+from pairbench.store import Store
+from tests.faults.forked import Here
+from tests.grids import same
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairbench[ray]'")
+
+
+@contextmanager
+def cluster(**second: Any) -> Iterator[tuple[Any, Any]]:
+    """A head without room for runs and one node with room for one; yields both."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 2**27},
+    )
+    try:
+        node = made.add_node(num_cpus=1, object_store_memory=2**27, **second)
+        yield made, node
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+class KillsANode(Quiet):
+    """Kills the node that runs are on, in the middle of one that has a checkpoint, and adds one."""
+
+    def __init__(self, made: Any, node: Any, store: Store) -> None:
+        self.made, self.node, self.store = made, node, store
+        self.killed = False
+
+    def tick(self, tally: Tally) -> None:
+        under_way = list((self.store.root / ".checkpoints").glob("*.safetensors"))
+        if not self.killed and tally.finished and under_way:
+            self.killed = True
+            self.made.remove_node(self.node, allow_graceful=False)
+            self.made.add_node(num_cpus=1, object_store_memory=2**27)
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_mid_grid_costs_nothing(tmp_path: Path) -> None:
+    runs = plan(
+        algorithms=["grpo", "soft-pair-grpo"], tasks=["preference-bandit"], seeds="0-1",
+        budget={"steps": 5000},
+    )  # fmt: skip
+    local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
+    execute(runs, local, Here())
+    with cluster() as (made, node):
+        monitor = KillsANode(made, node, remote)
+        launcher = open_launcher("ray", 2, {"address": made.address})
+        tally = execute(runs, remote, launcher, monitor=monitor, checkpoint_seconds=0.0)
+    assert monitor.killed
+    assert not tally.failed
+    assert len(tally.finished) == 4
+    same(remote, local, runs)
+    logs = [path.read_text() for path in (remote.root / ".runs").glob("*.jsonl")]
+    assert len(logs) == 4
+    assert sum(log.count('"event": "started"') for log in logs) > 4  # one was begun again
+    assert any('"event": "resumed"' in log for log in logs)
+
+
+@pytest.mark.slow
+def test_a_thousand_trivial_runs_cost_little_each(tmp_path: Path) -> None:
+    runs = plan(
+        algorithms=["random"], tasks=["preference-bandit"], seeds="0-999", budget={"steps": 10},
+        protocol={"evaluations": 1, "probes": 0},
+    )  # fmt: skip
+    began = time.perf_counter()
+    tally = execute(runs, Store(tmp_path), open_launcher("ray", 8, {}))
+    seconds = time.perf_counter() - began
+    inside = sum(record.cost.seconds for record in tally.finished)
+    print(f"\n{seconds:.0f} s for 1000 runs, of which {inside:.0f} s inside them")
+    assert len(tally.finished) == 1000
+
+
+def test_ray_on_this_machine_gives_the_records_of_local_workers(tmp_path: Path) -> None:
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
+    local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
+    execute(runs, local, Here())
+    execute(runs, remote, open_launcher("ray", 1, {}))
+    same(remote, local, runs)
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
+    launcher = open_launcher("ray", 1, {"address": "auto"})
+    with pytest.raises(PairBenchError, match=r"Ray at 'auto' cannot be used .*check --address"):
+        execute(runs, Store(tmp_path), launcher)
+    with pytest.raises(PairBenchError, match="the backend ray has no option 'colour'"):
+        open_launcher("ray", 1, {"colour": "red"})
