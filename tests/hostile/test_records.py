@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from pairbench.errors import PairBenchError
 from pairbench.files import strict_json
-from pairbench.leaderboard import build
-from pairbench.leaderboard.formats import FORMATS, render, write_site
+from pairbench.leaderboard import FORMATS, build, render, write_site
 from pairbench.record import RunRecord, digest
 from pairbench.reproduce import MARKS, marks
 from pairbench.status import look
