@@ -68,7 +68,8 @@ def look(results: Path) -> Status:
     store = Store(results)
     states: dict[str, RunState] = {}
     grid = read_state(store.grid) if _age(store.grid) < SILENT else None
-    for identity, name in ((grid or {}).get("runs") or {}).items():
+    asked = (grid or {}).get("runs")
+    for identity, name in asked.items() if isinstance(asked, dict) else ():
         states[identity] = RunState(identity=identity, name=str(name), state="waiting")
     signs = {path: read_state(path) for path in store.grid.parent.glob("*.json")}
     # records last: what ends meanwhile is seen here or there
