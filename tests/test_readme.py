@@ -41,7 +41,12 @@ PAIRS = (
 )
 """The comparisons the README speaks of, (a, b): differences are a minus b."""
 
-LANGUAGE = ("hh-rlhf-helpful", "hh-rlhf-harmless", "ultrafeedback")
+LANGUAGE = (
+    "hh-rlhf-helpful",
+    "hh-rlhf-harmless",
+    "ultrafeedback",
+    "hh-rlhf-helpful@smollm2-135m",
+)
 """The language tasks whose boards the README shows."""
 
 
