@@ -11,7 +11,7 @@ from pairbench.record import RunRecord
 from pairbench.store import Store, load_records
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
     """Returns the first true value of `condition`, which must come in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
