@@ -56,11 +56,13 @@ class PreferenceBandit(Task):
     variants = {  # noqa: RUF012 (read by name, never changed)
         "noisy": {"reward_noise": 1.0},
         "bradley-terry": {"comparison": "bradley-terry"},
-        **{f"reward-noise-{std}": {"reward_noise": float(std)} for std in ("1", "2", "4")},
-        **{
-            f"label-noise-{share}": {"mistake": float(share)}
-            for share in ("0.1", "0.2", "0.3", "0.4")
-        },
+        "reward-noise-1": {"reward_noise": 1.0},
+        "reward-noise-2": {"reward_noise": 2.0},
+        "reward-noise-4": {"reward_noise": 4.0},
+        "label-noise-0.1": {"mistake": 0.1},
+        "label-noise-0.2": {"mistake": 0.2},
+        "label-noise-0.3": {"mistake": 0.3},
+        "label-noise-0.4": {"mistake": 0.4},
     }
 
     class Config(TunableConfig):

@@ -85,7 +85,7 @@ def test_a_near_miss_is_suggested() -> None:
         registry.get_algorithm("gpro")
     with pytest.raises(PairBenchError, match=r"no task .*; did you mean preference-bandit"):
         registry.get_task("preference-bandits")
-    with pytest.raises(PairBenchError, match=r"no variant 'noisey'; did you mean noisy\?"):
+    with pytest.raises(PairBenchError, match=r"no variant 'noisey'; did you mean noisy"):
         registry.get_task("preference-bandit@noisey")
 
 

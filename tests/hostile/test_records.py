@@ -121,9 +121,11 @@ def test_no_name_leads_out_of_the_folder(what: str, name: str, tmp_path: Path) -
     found[0].problems.clear()  # whatever else is wrong with it
     for path in copy(found, into):
         assert path.resolve().is_relative_to(into.resolve())
-    write_site([written], tmp_path / "a" / "site")
+    site = tmp_path / "a" / "site"
+    pages = write_site([written], site)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"b", "site"}
-    assert all(path.is_file() for path in (tmp_path / "a" / "site").iterdir())
+    assert {path.name for path in site.iterdir() if path.is_dir()} <= {"algorithms", "runs"}
+    assert all(page.resolve().relative_to(site.resolve()) for page in pages)
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
