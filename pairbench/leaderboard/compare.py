@@ -204,7 +204,8 @@ def compare_sides(
     comparisons the p-values are corrected (Holm 1979).
 
     Args:
-        ours, theirs: the records of each side.
+        ours: the records of one side.
+        theirs: those of the other.
         names: what to call the sides.
 
     Raises:
