@@ -58,7 +58,7 @@ class KillsANode(Quiet):
 def test_a_node_killed_in_mid_grid_costs_nothing(tmp_path: Path) -> None:
     runs = plan(
         algorithms=["grpo", "soft-pair-grpo"], tasks=["preference-bandit"], seeds="0-1",
-        budget={"steps": 5000},
+        budget={"steps": 20_000},
     )  # fmt: skip
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
     execute(runs, local, Here())
