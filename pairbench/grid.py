@@ -164,6 +164,8 @@ def check_names(suite: Suite) -> None:
 def select(suite: Suite, rows: Sequence[str] = (), tasks: Sequence[str] = ()) -> Suite:
     """Returns the part of a suite with the given rows (or algorithms) and tasks; () keeps all.
 
+    A name that a row has keeps that row alone, and one of an algorithm only, all of its rows.
+
     Raises:
         PairBenchError: the suite has none of that name, or nothing is left.
     """
@@ -175,9 +177,10 @@ def select(suite: Suite, rows: Sequence[str] = (), tasks: Sequence[str] = ()) ->
                 raise PairBenchError(
                     f"suite {suite.name} has no {what} {name!r}{nearest(name, known)}"
                 )
+    by_algorithm = set(rows) - {row.name for row in suite.rows}
     kept = []
     for row in suite.rows:
-        if rows and row.name not in rows and row.algorithm not in rows:
+        if rows and row.name not in rows and row.algorithm not in by_algorithm:
             continue
         if here := tuple(task for task in row.tasks if not tasks or task in tasks):
             kept.append(row.model_copy(update={"tasks": here}))

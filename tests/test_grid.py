@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.grid import Row, Suite, expand, load_suite, parse_seeds, parse_value, suite_names
+from pairbench.grid import (
+    Row,
+    Suite,
+    expand,
+    load_suite,
+    parse_seeds,
+    parse_value,
+    select,
+    suite_names,
+)
 from pairbench.record import Budget, Protocol
 from pairbench.registry import get_algorithm
 from pairbench.runner import plan
@@ -222,10 +231,16 @@ def test_without_a_suite_everything_must_be_said() -> None:
 
 def test_parts_of_a_suite_can_be_asked_for() -> None:
     grid = plan("bandit", algorithms=["dpo", "grpo"], seeds="1", budget={"labels": 50})
-    assert {spec.row for spec in grid.specs} == {"dpo", "online-dpo", "grpo"}
+    assert {spec.row for spec in grid.specs} == {"dpo", "grpo"}  # online-dpo is a row of its own
     assert {spec.protocol.budget for spec in grid.specs} == {Budget(labels=50)}
     with pytest.raises(PairBenchError, match="no row or algorithm 'gpro'; did you mean grpo"):
         plan("bandit", algorithms=["gpro"])
+
+
+def test_an_algorithm_that_is_no_row_stands_for_its_rows() -> None:
+    betas = [{"algorithm": "dpo", "name": f"beta-{b}", "settings": {"beta": b}} for b in (1, 2)]
+    kept = select(suite(*betas, {"algorithm": "grpo"}), ["dpo"])
+    assert [row.name for row in kept.rows] == ["beta-1", "beta-2"]
 
 
 def test_no_seeds_are_one_sentence() -> None:
