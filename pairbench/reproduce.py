@@ -151,7 +151,9 @@ def compare(
         if worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
             found("different", "the final weights, though no measured number differs")
     if worst == "equal":
-        compared = f"{iterations} iterations" if iterations is not None else "the whole run"
+        compared = "the whole run"
+        if iterations is not None:
+            compared = f"{iterations} iteration{'s' * (iterations > 1)}"
         return worst, f"bit for bit equal: {compared}"
     if worst == "close":
         return worst, f"within a relative {TOLERANCE:g}; the first difference is in {first}"

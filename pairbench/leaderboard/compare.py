@@ -355,6 +355,8 @@ def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where
         f"mean difference {_number(difference.estimate)}, 95% interval {_number(low)} to "
         f"{_number(high)}, {seeds} shared seeds, sign-flip p = {p_value:.2g}"
     )
+    if low == high == 0:
+        return f"On {where}, {a} and {b} have the same mean score at each of {seeds} shared seeds."
     if low <= 0 <= high:
         return f"On {where}, {a} and {b} cannot be told apart: {interval}."
     verb = "higher" if low > 0 else "lower"
@@ -374,7 +376,7 @@ def further(pair: Comparison) -> list[str]:
         f"a run of {pair.a} beats one of {pair.b}: {_share(chance)}; on a held-out context at the "
         f"same seed: {_share(pair.win_rate)}"
     ]
-    if pair.minimum_detectable_difference is not None:
+    if pair.minimum_detectable_difference:  # zero where every seed has the same difference
         needed = pair.seeds_to_separate
         lines.append(
             f"{pair.n_seeds} seeds find a true difference of "
