@@ -8,7 +8,8 @@ changed since the run (versions, processor, code, data, models, judges) is named
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,9 @@ Verdict = Literal["equal", "close", "different"]
 
 TOLERANCE = 1e-3
 """Of a number against the larger of the two and the largest of its column, to count as close."""
+
+LEAST = 1e-6
+"""Absolute differences of a measured number that count as close, be it as near zero as it may."""
 
 MARKS = "reproductions.jsonl"
 """The file of a results folder that keeps what was rebuilt, a line each."""
@@ -96,7 +100,8 @@ def rebuild(
     while True:
         for event in launcher.poll(0.5):
             if isinstance(event, Ended) and event.record.identity == record.identity:
-                return _judged(record, series, event, iterations)
+                whole = event.record.status == "finished"
+                return _judged(record, series, event, None if whole else iterations)
 
 
 def _judged(
@@ -131,8 +136,9 @@ def compare(
 ) -> tuple[Verdict, str]:
     """Returns how a run compares with what was kept of it, and where they first differ.
 
-    Series come first, iteration by iteration, then the learning curve, the final evaluation and the
-    weights; with `iterations`, only the series' first so many.
+    Series come first, iteration by iteration, then the learning curve, the final evaluation, what
+    was spent and the weights; with `iterations`, the series' first so many and the points of the
+    curve that the shorter run has.
     """
     worst: Verdict = "equal"
     first = ""
@@ -145,15 +151,19 @@ def compare(
 
     if series:
         found(*_of_series(series, again.series, iterations))
-    if iterations is None:
-        for name, ours, theirs in _numbers(record, again.record):
-            found(_closeness(ours, theirs), name)
-        if worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
-            found("different", "the final weights, though no measured number differs")
+    whole = iterations is None
+    points = None if whole else len(again.record.curve)
+    theirs = _measured(again.record, points, whole)
+    for name, values in _measured(record, points, whole).items():
+        found(_closeness(values, theirs.get(name, [])), name)
+    if whole and worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
+        found("different", "the final weights, though no measured number differs")
     if worst == "equal":
         compared = "the whole run"
         if iterations is not None:
             compared = f"{iterations} iteration{'s' * (iterations > 1)}"
+            if points:
+                compared += f", {points} point{'s' * (points > 1)} of the learning curve"
         return worst, f"bit for bit equal: {compared}"
     if worst == "close":
         return worst, f"within a relative {TOLERANCE:g}; the first difference is in {first}"
@@ -188,16 +198,36 @@ def _of_series(
     return ("close" if close else "different"), where
 
 
-def _numbers(old: RunRecord, new: RunRecord) -> list[tuple[str, Sequence[float], Sequence[float]]]:
-    """Returns (what it is, kept, rebuilt) of the curve's rewards and every final score."""
-    numbers: list[tuple[str, Sequence[float], Sequence[float]]] = [
-        ("the learning curve", [p.reward for p in old.curve], [p.reward for p in new.curve])
-    ]
-    if old.evaluation is not None and new.evaluation is not None:
-        for way, scores in old.evaluation.scores.items():
-            theirs = new.evaluation.scores.get(way, [])
-            numbers.append((f"the final scores ({way})", scores, theirs))
-    return numbers
+def _measured(record: RunRecord, points: int | None, whole: bool) -> dict[str, list[float]]:
+    """Returns all that a record says was measured but the seconds, by what it is.
+
+    That is the learning curve's first `points`, or all; of a whole run also the final scores,
+    measures, stability and cost. What an older record does not name is left out.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for point in record.curve[:points]:
+        for name, value in _numbers(point):
+            columns[f"the learning curve ({name})"].append(value)
+    if not whole:
+        return columns
+    if record.evaluation is not None:
+        for way, scores in record.evaluation.scores.items():
+            columns[f"the final scores ({way})"] = scores
+        for name, value in record.evaluation.measures.items():
+            columns[f"the final {name}"] = [value]
+    for what, part in (("stability", record.stability), ("cost", record.cost)):
+        for name, value in _numbers(part):
+            if name != "seconds":
+                columns[f"the {what} ({name})"] = [value]
+    return columns
+
+
+def _numbers(part: BaseModel) -> Iterator[tuple[str, float]]:
+    for name, value in part.model_dump(exclude_unset=True).items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        elif value is not None:
+            yield name, value
 
 
 def _closeness(old: Sequence[float], new: Sequence[float]) -> Verdict:
@@ -205,7 +235,7 @@ def _closeness(old: Sequence[float], new: Sequence[float]) -> Verdict:
         return "equal"
     scale = max((abs(value) for value in old), default=0.0)
     near = len(old) == len(new) and all(
-        abs(a - b) <= TOLERANCE * scale for a, b in zip(old, new, strict=True)
+        abs(a - b) <= max(TOLERANCE * scale, LEAST) for a, b in zip(old, new, strict=True)
     )
     return "close" if near else "different"
 

@@ -74,7 +74,7 @@ def test_the_beginning_alone_is_quick_and_earns_no_mark(
     finally:
         launcher.close()
     assert (found.verdict, found.iterations) == ("equal", 3)
-    assert found.detail == "bit for bit equal: 3 iterations"
+    assert found.detail == "bit for bit equal: 3 iterations, 2 points of the learning curve"
     keep(found, tmp_path)
     (board,) = build(load_records(results).records, marks=marks(tmp_path))
     assert all(row.reproduced is None for row in board.rows)
@@ -95,6 +95,57 @@ def test_a_changed_number_is_found_where_it_is(
     assert call("reproduce", str(path), "--no-mark", "--format", "json") == 1
     (said,) = json.loads(capsys.readouterr().out)
     assert said["verdict"] == "different" and "the final scores (" in said["detail"]
+
+
+def test_a_changed_point_of_the_curve_is_found_by_its_beginning(
+    results: Path, tmp_path: Path
+) -> None:
+    """The curve's first point lies within the first iterations, its last does not."""
+    record, series = kept(results)
+    early, late = (
+        record.model_copy(
+            update={
+                "curve": [
+                    point.model_copy(update={"means": {**point.means, "mean": 9.0}})
+                    if number == changed
+                    else point
+                    for number, point in enumerate(record.curve)
+                ]
+            }
+        )
+        for changed in (0, len(record.curve) - 1)
+    )
+    within = record.cost.iterations // 2
+    launcher = Local(1)
+    try:
+        assert rebuild(early, series, launcher, tmp_path, within).verdict == "different"
+        sound = rebuild(late, series, launcher, tmp_path, within)
+        assert sound.verdict == "equal" and "points of the learning curve" in sound.detail
+        whole = rebuild(late, series, launcher, tmp_path, record.cost.iterations)
+    finally:
+        launcher.close()
+    assert (whole.verdict, whole.iterations) == ("different", None)  # it ran to its end
+    assert whole.detail == "the first difference is in the learning curve (mean)"
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "where"),
+    [
+        ("stability", {"kl_max": 9.0}, "the stability (kl_max)"),
+        ("cost", {"scores": 1}, "the cost (scores)"),
+        ("evaluation", {"measures": {"made_up": 1.0}}, "the final made_up"),
+    ],
+)
+def test_every_measured_number_is_compared(
+    results: Path, part: str, changes: dict[str, Any], where: str
+) -> None:
+    record, series = kept(results)
+    told = getattr(record, part).model_copy(update=changes)
+    forged = record.model_copy(update={part: told})
+    verdict, detail = compare(forged, series, ended(record, series))
+    assert (verdict, detail) == ("different", f"the first difference is in {where}")
+    shorter = record.model_copy(update={"curve": record.curve[:-1]})
+    assert compare(shorter, series, ended(record, series))[0] == "different"
 
 
 def ended(record: RunRecord, series: Any) -> Ended:

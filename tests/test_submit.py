@@ -153,7 +153,7 @@ def test_a_problem_stops_everything(
 def test_check_is_for_machines(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, said = call(capsys, "--check", "--quick", 1, *files(mine)[:1], "--results", mine)
     assert status == 0
-    assert "run again: equal; bit for bit equal: 1 iterations" in said.out
+    assert "run again: equal; bit for bit equal: 1 iteration" in said.out
     assert "For the pull request" not in said.out and "rank" not in said.out
     status, said = call(capsys, "--check", "--no-reproduce", "--format", "json", *files(mine))
     (first, *_) = json.loads(said.out)
