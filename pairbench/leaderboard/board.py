@@ -689,9 +689,7 @@ def _passing(kl: float, start: float, record: RunRecord, measure: str | None) ->
 def _rank(rows: list[Row]) -> None:
     """Sets shared ranks: each group of rows overlaps the interval of the row that leads it.
 
-    In order of estimate, a row joins the group if its interval reaches the leader's, and else leads
-    a group of its own, whose rank is its place. A row is thus never ranked above one with a better
-    estimate, however few its seeds. No rank without an interval (one seed), nor with failures.
+    See `shared_ranks`. No rank without an interval (one seed), nor with failures.
     """
     having = []
     for row in rows:
@@ -708,21 +706,20 @@ def _rank(rows: list[Row]) -> None:
 
 
 def shared_ranks(rewards: Sequence[Reward | None]) -> list[int | None]:
-    """Returns the ranks of rewards with intervals, best estimate first; None where there is none.
+    """Returns the ranks of rewards, best estimate first; None for one without an interval.
 
-    A reward joins the group before it if its interval reaches the one that leads it.
+    A rank is one more than the number of rewards whose whole interval lies above that one's, and
+    never better than that of a reward with a better estimate: a wide interval, as of few seeds,
+    neither lifts its own row nor drags the rows that it overlaps into one group.
     """
-    ranks: list[int | None] = []
-    place, lead, floor = 0, 0, 0.0
-    for reward in rewards:
-        if reward is None or reward.low is None or reward.high is None:
-            ranks.append(None)
-            continue
-        place += 1
-        if lead == 0 or reward.high < floor:
-            lead, floor = place, reward.low
-        ranks.append(lead)
-    return ranks
+    having = [r for r in rewards if r is not None and r.low is not None and r.high is not None]
+    lows = np.array([reward.low for reward in having])
+    above = [1 + int((lows > reward.high).sum()) for reward in having]
+    ranks = iter(np.maximum.accumulate(above).tolist())
+    return [
+        None if reward is None or reward.low is None or reward.high is None else next(ranks)
+        for reward in rewards
+    ]
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -118,9 +118,9 @@ def columns(board: Board) -> list[Column]:
         Column(
             "rank",
             "rank",
-            "In order of reward, rows share the rank of the first whose interval theirs reaches; a "
-            "row that does not reach it leads the next group. No rank with one seed, or where a "
-            "seed failed.",
+            "One more than the number of rows whose whole interval lies above this row's, and "
+            "never better than the rank of a row with a higher reward. No rank with one seed, or "
+            "where a seed failed.",
             lambda r: r.rank,
             True,
         ),
@@ -424,8 +424,8 @@ def _table(board: Board) -> str:
         colalign=["left" if c.key in ("rank", "row") else "right" for c in shown],
     )
     legend = (
-        "Interquartile mean over seeds [95% interval]; rows share the rank of the first whose "
-        "interval theirs reaches."
+        "Interquartile mean over seeds [95% interval]; a row's rank is one more than the number of "
+        "rows whose whole interval lies above its own."
     )
     return "\n".join([protocol_line(board), "", table, "", legend, *notes(board)]) + "\n"
 

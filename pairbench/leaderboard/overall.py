@@ -221,7 +221,8 @@ def explained(board: Overall) -> list[str]:
     """Returns what a reader must know of the numbers, a sentence each."""
     return [
         "Score: interquartile mean over all runs of all tasks [95% interval, seeds resampled "
-        "within each task]; rows share the rank of the first whose interval theirs reaches.",
+        "within each task]; a row's rank is one more than the number of rows whose whole interval "
+        "lies above its own.",
         "Median: over tasks, of means over seeds. Optimality gap: mean shortfall from 1, no "
         "interval. Above 0.5: share of runs. By task: interquartile mean over seeds.",
         *(

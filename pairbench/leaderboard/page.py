@@ -102,7 +102,7 @@ def summary(board: Board) -> list[str]:
             "them apart."
         )
     elif first and len(board.ranked) > 1:
-        lines.append(f"{first[0].row} leads: no other row's interval reaches its own.")
+        lines.append(f"{first[0].row} leads: its whole interval lies above the next row's.")
     pairs = [pair for pair in board.pairs if pair.n_seeds > 1]
     if pairs:
         apart = sum(not includes_zero(pair.difference) for pair in pairs)

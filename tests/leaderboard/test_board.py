@@ -67,7 +67,7 @@ def test_order_of_records_changes_nothing() -> None:
     ]
 
 
-def test_rows_share_the_rank_of_the_first_they_reach() -> None:
+def test_a_rank_counts_the_rows_whose_interval_lies_above() -> None:
     records = [
         *seeds_at("best", [100.0, 101.0, 102.0]),
         *seeds_at("wide", [0.0, 50.0, 100.0]),
@@ -79,10 +79,21 @@ def test_rows_share_the_rank_of_the_first_they_reach() -> None:
     assert [(row.row, row.rank) for row in board.rows] == [
         ("best", 1),
         ("wide", 1),  # its interval reaches the best's, whatever its estimate
-        ("low", 3),
-        ("wider", 3),  # reaches the best's, too, but a worse estimate gains nothing by its width
-        ("lowest", 5),
+        ("low", 2),  # overlaps the wide one, but all of the best lies above it
+        ("wider", 2),  # nothing lies above it, but a worse estimate gains nothing by its width
+        ("lowest", 3),  # below the best and the low one
     ]
+
+
+def test_a_wide_leader_drags_nobody_into_its_rank() -> None:
+    """Two lucky seeds lead with an interval that reaches everyone; the others stay apart."""
+    records = [
+        *seeds_at("lucky", [0.0, 300.0]),
+        *seeds_at("good", [100.0, 101.0, 102.0]),
+        *seeds_at("bad", [10.0, 11.0, 12.0]),
+    ]
+    board = build(records)[0]
+    assert [(row.row, row.rank) for row in board.rows] == [("lucky", 1), ("good", 1), ("bad", 2)]
 
 
 def test_floors_rank_last_and_are_no_opponents() -> None:
