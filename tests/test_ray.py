@@ -47,16 +47,11 @@ class KillsANode(Quiet):
         self.killed = False
 
     def tick(self, tally: Tally) -> None:
-        if not self.killed and tally.finished and self.under_way():
+        under_way = list((self.store.root / ".checkpoints").glob("*.safetensors"))
+        if not self.killed and tally.finished and under_way:
             self.killed = True
-            self.replace()
-
-    def under_way(self) -> bool:
-        return any((self.store.root / ".checkpoints").glob("*.safetensors"))
-
-    def replace(self) -> None:
-        self.made.remove_node(self.node, allow_graceful=False)
-        self.made.add_node(num_cpus=1, object_store_memory=2**27)
+            self.made.remove_node(self.node, allow_graceful=False)
+            self.made.add_node(num_cpus=1, object_store_memory=2**27)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pairbench import lease
 from pairbench.errors import PairBenchError
 from pairbench.launch import open_launcher
 from pairbench.launch.local import Local
-from pairbench.runner import execute, plan
+from pairbench.runner import Quiet, Tally, execute, plan
 from pairbench.store import Store, load_records
 from tests.faults.forked import Here
 from tests.grids import same, wait_for
@@ -145,44 +145,36 @@ def test_local_workers_give_the_records_of_a_folder(bucket: Any, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_a_ray_node_dies_and_another_fetches_the_checkpoint(
-    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The nodes share no folder: each has a cache of its own, and the first one's is deleted."""
-    from tests.test_ray import KillsANode, cluster
+def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_path: Path) -> None:
+    """The nodes share no folder: each has a cache of its own, and the first one's is taken away."""
+    from tests.test_ray import cluster
 
-    runs = plan(
-        algorithms=["grpo"], tasks=["preference-bandit"], seeds="0-1", budget={"steps": 60_000}
-    )
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 120_000})
     local, remote = Store(tmp_path / "local"), Store.at(URL)
     execute(runs, local, Here())
 
-    class Kills(KillsANode):
-        """Waits for the checkpoint at the url, and takes the node's folder with the node."""
+    def node(name: str) -> dict[str, Any]:
+        return {"env_vars": {**os.environ, "XDG_CACHE_HOME": str(tmp_path / name)}}
 
-        def under_way(self) -> bool:
-            return bool(keys(bucket, ".safetensors"))
+    class Kills(Quiet):
+        """Kills the node when the url has a checkpoint, takes its disk and adds another node."""
 
-        def replace(self) -> None:
-            self.made.remove_node(self.node, allow_graceful=False)
-            shutil.rmtree(tmp_path / "first")
-            self.made.add_node(
-                num_cpus=1, object_store_memory=2**27, env_vars=home(tmp_path / "second")
-            )
+        killed = False
 
-    with cluster(env_vars=home(tmp_path / "first")) as (made, node):
-        monitor = Kills(made, node, remote)
-        launcher = open_launcher("ray", 2, {"address": made.address})
-        tally = execute(runs, remote, launcher, monitor=monitor, checkpoint_seconds=0.0)
-    assert monitor.killed
-    assert len(tally.finished) == 2
+        def tick(self, tally: Tally) -> None:
+            if not self.killed and keys(bucket, ".safetensors"):
+                self.killed = True
+                made.remove_node(first, allow_graceful=False)
+                (tmp_path / "first").rename(tmp_path / "gone")
+                made.add_node(num_cpus=1, object_store_memory=2**27, **node("second"))
+
+    with cluster(**node("first")) as (made, first):
+        launcher = open_launcher("ray", 1, {"address": made.address})
+        tally = execute(runs, remote, launcher, monitor=Kills(), checkpoint_seconds=0.0)
+    assert len(tally.finished) == 1
     fetched = downloaded(bucket, tmp_path / "downloaded")
     same(fetched, local, runs)
-    logs = [path.read_text() for path in (fetched.root / ".runs").glob("*.jsonl")]
-    assert any('"event": "resumed"' in log for log in logs)
+    (log,) = (path.read_text() for path in (fetched.root / ".runs").glob("*.jsonl"))
+    assert log.count('"event": "resumed"') == 1
+    assert (tmp_path / "gone").is_dir()
     assert (tmp_path / "second").is_dir()
-
-
-def home(folder: Path) -> dict[str, str]:
-    """The environment of a node whose cache is there."""
-    return {**os.environ, "XDG_CACHE_HOME": str(folder)}
