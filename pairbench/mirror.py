@@ -108,6 +108,7 @@ class Mirror:
         self._sending = threading.Lock()
         self._failed = float("-inf")  # monotonic seconds at which the url was last out of reach
         self._told: deque[str] = deque()
+        self._there: frozenset[str] = frozenset()
         self._error: PairBenchError | None = None
         self._over = threading.Event()
 
@@ -242,6 +243,10 @@ class Mirror:
             raise self._error
         return [self._told.popleft() for _ in range(len(self._told))]
 
+    def held(self, path: Path) -> bool:
+        """Whether the url had a file when the session began."""
+        return path.relative_to(self.folder).as_posix() in self._there
+
     def send(self, path: Path) -> None:
         """Sends a file of the working folder, now or, where the url is out of reach, later.
 
@@ -334,6 +339,7 @@ class Mirror:
     def _begin(self) -> None:
         """Fetches the url's records, and sends what an earlier call could not."""
         there = self.listing()
+        self._there = frozenset(there)
         records = {name: about for name, about in there.items() if RECORD.fullmatch(name)}
         self._told.extend(self._fetch_all(records, self.folder))
         ours = {

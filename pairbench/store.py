@@ -222,7 +222,7 @@ class Store:
         sign = sign_of_life(self.diary(spec))
         for path in (sign, self.checkpoint(spec)) if checkpoint else (sign,):
             path.unlink(missing_ok=True)
-            if self.mirror is not None:
+            if self.mirror is not None and (checkpoint or self.mirror.held(path)):
                 self.mirror.remove(path)
 
     @contextmanager
