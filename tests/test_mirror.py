@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ import pytest
 
 from pairbench import lease, mirror
 from pairbench.cli import main
-from pairbench.diary import read_log, sign_of_life
+from pairbench.diary import Diary, read_log, sign_of_life
 from pairbench.errors import Interrupted, PairBenchError
+from pairbench.files import atomic_write
 from pairbench.grid import Grid
 from pairbench.launch import Ended, Job
 from pairbench.launch.worker import decode, encode, perform
 from pairbench.lease import Lease
 from pairbench.runner import Quiet, Tally, execute, plan
-from pairbench.store import Store, load_records, load_series, query
+from pairbench.status import look
+from pairbench.store import Store, at_hand, load_records, load_series, query
 from tests.faults.forked import Here
 from tests.grids import same, wait_for
 from tests.records import record
@@ -165,6 +169,31 @@ def test_a_courier_sends_what_changes_and_fetches_what_is_later(
     os.utime(courier.checkpoint, (future, future))
     with mirror.Courier(url, there.name, f"{RUN}.jsonl") as courier:
         assert courier.checkpoint.read_text() == "latest"  # what an outage left here goes on
+
+
+def test_status_from_another_machine(
+    url: str, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "SEND", 0.01)
+    store, (one, other) = Store.at(url), (record("grpo", seed).spec for seed in range(2))
+    with store.lock():
+        names = {spec.identity: str(spec.seed) for spec in (one, other)}
+        atomic_write(store.grid, json.dumps({"runs": names}).encode())
+        with (
+            mirror.Courier(url, store.checkpoint(one).name, store.diary(one).name) as courier,
+            Diary(courier.log, one),
+        ):
+            machine("two")
+
+            def counts() -> list[int]:
+                with suppress(PairBenchError):  # there is nothing yet
+                    return list(look(at_hand(url)[0]).counts.values())[:3]
+                return []
+
+            wait_for(lambda: counts() == [1, 1, 0], 20.0)  # running, waiting, stalled
+        wait_for(lambda: counts() == [0, 2, 0], 20.0)
+    with pytest.raises(PairBenchError, match="there are no results"):
+        at_hand(url)
 
 
 def test_what_cannot_be_sent_is_kept_and_sent_by_the_next_call(
