@@ -838,6 +838,25 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
         click.echo(render(report, form), nl=False)
 
 
+@cli.command()
+@click.option("--to", type=click.Choice(["tensorboard", "mlflow"]), required=True,
+              help="Whose files, or server, the runs are added to.")  # fmt: skip
+@click.option("--out", required=True, help="Where it keeps them: a folder, or a tracking URI.")
+@click.option("--task", help="One task (or task@variant); all by default.")
+@SEEN
+def export(to: str, out: str, task: str | None, results: Path) -> None:
+    """Add finished runs to a tracker: curves, series, final numbers, settings, profile.
+
+    A run that is there already is left as it is.
+    """
+    from pairbench.export import export as add
+    from pairbench.store import load_records
+
+    records = [r for r in _report(*load_records(results)) if task in (None, r.task)]
+    new, had = add(records, results, to, out)
+    click.echo(f"{new} runs added to {out}, {had} there before")
+
+
 @cli.group()
 def new() -> None:
     """Begin something of your own."""
