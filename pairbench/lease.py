@@ -114,8 +114,9 @@ class Lease:
                 raise self._taken(state)
 
     def _was_ours(self, state: dict[str, Any]) -> bool:
-        before = read_state(self._mine)
-        return before is not None and before.get("token") == state.get("token")
+        before = read_state(self._mine) or {}  # on a shared disk it may be another machine's
+        here = before.get("host") == self._state["host"]
+        return here and before.get("token") == state.get("token")
 
     def _taken(self, state: dict[str, Any] | None) -> Taken:
         about = state or {}

@@ -168,9 +168,12 @@ class Mirror:
                 for name, about in wanted.items()
                 if name not in large
             ]
-            for job in jobs:
-                with suppress(FileNotFoundError):  # gone since it was listed
-                    job.result()
+            try:
+                for job in jobs:
+                    with suppress(FileNotFoundError):  # gone since it was listed
+                        job.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # where one fails, the others would
         return [
             f"{self.url}/{name} is not used: it has {about.size} bytes, more than {_most(name)}"
             for name, about in large.items()
@@ -217,20 +220,19 @@ class Mirror:
                 could not be sent.
         """
         lease = Lease(self._store, self.url, self.folder / ".lease.json")
-        with self._reached():
+        with _disk(self.folder), self._reached():
             lease.take()
         self._over.clear()
         thread = threading.Thread(target=self._tend, args=(lease,), daemon=True)
         try:
+            thread.start()  # first, as there may be much to fetch and to send
             self._begin()
-            thread.start()
             yield
             self._finish()
         finally:
             self._over.set()
-            if thread.ident is not None:
-                thread.join()
-            with suppress(PairBenchError), self._reached():
+            thread.join(SEND)  # it may be waiting for an answer that does not come
+            with suppress(PairBenchError, OSError), self._reached():
                 lease.release()
 
     def told(self) -> list[str]:
@@ -549,7 +551,7 @@ def _most(name: str) -> int | None:
     """The most bytes that an object of that name may have; None if it is none of ours."""
     parts = name.split("/")
     inside = all(part in (RUNS, ".checkpoints") or part == folder_name(part) for part in parts)
-    if not inside or max(map(len, parts)) > 200:
+    if not inside or max(len(part.encode()) for part in parts) > 200:
         return None
     return next((most for pattern, most in LARGEST if pattern.fullmatch(name)), None)
 

@@ -212,6 +212,7 @@ def execute(
                     )
                 )
             pulse = _Pulse(store.grid, tally.names)
+            _tell(store, monitor)
             monitor.tick(tally)
             while tally.left:
                 pulse.beat()
@@ -220,8 +221,7 @@ def execute(
                         tally.running[event.identity] = event
                     else:
                         _keep(event, store, tally, monitor)
-                for text in store.mirror.told() if store.mirror is not None else ():
-                    monitor.note(text)
+                _tell(store, monitor)
                 monitor.tick(tally)
             pulse.end()
     finally:
@@ -360,6 +360,12 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
     if aside is not None:
         monitor.note(aside)
     return record
+
+
+def _tell(store: Store, monitor: Monitor) -> None:
+    """Passes on what has happened at the url, which may be that this call has lost it."""
+    for text in store.mirror.told() if store.mirror is not None else ():
+        monitor.note(text)
 
 
 def _keep(event: Ended, store: Store, tally: Tally, monitor: Monitor) -> None:

@@ -298,6 +298,7 @@ HOSTILE = (
     f"a/b/c/{RUN}.json",
     f"task/gr\npo/{RUN}.json",
     f"{'x' * 300}/grpo/{RUN}.json",
+    f"{'ü' * 150}/grpo/{RUN}.json",
     ".lock",
     "",
 )
