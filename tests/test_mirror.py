@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,11 +25,13 @@ from pairbench.launch import Ended, Job
 from pairbench.launch.worker import decode, encode, perform
 from pairbench.lease import Lease
 from pairbench.runner import Quiet, Tally, execute, plan
+from pairbench.seeding import generator
 from pairbench.status import look
 from pairbench.store import Store, at_hand, load_records, load_series, query
 from tests.faults.forked import Here
 from tests.grids import same, wait_for
 from tests.records import record
+from tests.test_launch import children
 
 pytest.importorskip("obstore", reason="obstore is missing: pip install 'pairbench[s3]'")
 
@@ -285,6 +289,41 @@ def test_a_killed_call_of_this_machine_is_followed_at_once(url: str) -> None:
     Lease(store.mirror._store, url, mine).take()  # and never released
     with store.lock():
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path, url: str) -> None:
+    """Driver and worker are killed and their folder is deleted, until a call comes to the end."""
+    runs, local, stream = grid("0-15", 5120), Store(tmp_path / "local"), generator(0, "test:kills")
+    execute(runs, local, Here())
+    command = [
+        sys.executable, "-c", "from pairbench import lease; lease.LEASE = 0.0; "
+        "from pairbench.cli import main; main()",
+        "run", "--algorithms", "grpo", "--tasks", "preference-bandit", "--seeds", "0-15",
+        "--budget-steps", "5120", "--evaluations", "2", "--probes", "0", "--set", "grpo.epochs=1",
+        "--workers", "1", "--results", url,
+    ]  # fmt: skip
+    kills, before, status = 0, 0, None
+    while status is None:
+        driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        wait_for(lambda driver=driver: children(driver.pid) or driver.poll() is not None)
+        try:
+            status = driver.wait(float(stream.uniform(1.0, 6.0)))
+        except subprocess.TimeoutExpired:
+            for pid in (driver.pid, *children(driver.pid)):
+                os.kill(pid, signal.SIGKILL)
+            driver.wait()
+            kills += 1
+            shutil.rmtree(tmp_path / "one")
+            records, problems = load_records(place) if place.exists() else ([], [])
+            assert problems == []
+            assert len(records) >= before
+            before = len(records)
+    print(f"\n{kills} machines lost")
+    assert status == 0
+    assert kills > 2
+    same(Store(place), local, runs)
 
 
 HOSTILE = (
