@@ -7,22 +7,47 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from pairbench.errors import PairBenchError
 
 PLACE = click.Path(path_type=Path)
-RESULTS = click.option(
-    "--results",
-    type=PLACE,
-    default=Path("results"),
-    show_default=True,
-    help="Folder of run records.",
-)
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+    """Takes a folder; what else a verb writes there than records, no url keeps."""
+    from pairbench.store import is_url
+
+    if is_url(value):
+        raise PairBenchError(f"{context.info_name} works in a folder, not at {value}: give one")
+    return Path(value)
+
+
+def _readable(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+    """Takes a folder, or a url, of which it makes a folder to read from."""
+    from pairbench.store import at_hand, is_url
+
+    context.meta["url"] = value if is_url(value) else None
+    folder, problems = at_hand(value)
+    _report([], problems)
+    return folder
+
+
+def _results(what: str, callback: Any = None) -> Callable[[Verb], Verb]:
+    return click.option(
+        "--results", default="results", show_default=True, metavar="PATH", callback=callback,
+        help=what,
+    )  # fmt: skip
+
+
+RESULTS = _results("Folder of run records.", _folder)
+SEEN = _results("Folder of run records, or a url as s3://bucket/prefix.", _readable)
+ANYWHERE = _results("Folder of run records, or a url as s3://bucket/prefix.")
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -108,7 +133,7 @@ def cli() -> None:
 @click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True),
               help="Memory a run needs, likewise.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
-@RESULTS
+@ANYWHERE
 def run(
     suite: str | None,
     algorithms: str | None,
@@ -130,7 +155,7 @@ def run(
     gpus: float,
     memory_gb: float | None,
     profile: bool,
-    results: Path,
+    results: str,
     **limits: float | None,
 ) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
@@ -164,11 +189,14 @@ def run(
             backend_options=options,
             monitor=monitor,
         )
+    from pairbench.store import at_hand
+
+    folder = at_hand(results)[0]
     if profile:
         from pairbench.status import profiles
 
-        click.echo(profiles(records, results), nl=False)
-    _show_boards(results, {record.identity for record in records})
+        click.echo(profiles(records, folder), nl=False)
+    _show_boards(folder, {record.identity for record in records})
     failed = sum(record.status == "failed" for record in records)
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
@@ -294,7 +322,7 @@ def pages_folder(results: Path) -> Path:
 
 @cli.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@RESULTS
+@SEEN
 def status(form: str, results: Path) -> None:
     """Say how far the runs of a results folder are, from any machine that sees it."""
     from pairbench.status import look, render
@@ -352,7 +380,7 @@ def _suites() -> list[dict[str, Any]]:
 @cli.command()
 @click.argument("record")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@RESULTS
+@SEEN
 def show(record: str, form: str, results: Path) -> None:
     """Show one RECORD: its path, or the first characters of its identity."""
     from pairbench.display import outcome
@@ -386,9 +414,9 @@ def show(record: str, form: str, results: Path) -> None:
 def _side(name: str, results: Path) -> list[Any]:
     """Returns the records of a folder, of a record file, or of a suite in the results folder."""
     from pairbench.grid import expand, load_suite, suite_names
-    from pairbench.store import load_records
+    from pairbench.store import is_url, load_records
 
-    if Path(name).is_dir():
+    if is_url(name) or Path(name).is_dir():
         return _report(*load_records(name))
     if name in suite_names() or name.endswith(".toml"):
         wanted = {spec.identity for spec in expand(load_suite(name)).specs}
@@ -435,7 +463,7 @@ def _pairs(values: dict[str, Any]) -> str:
 @click.option("--overall", is_flag=True,
               help="One board over all tasks (or --tasks), normalised.")  # fmt: skip
 @click.option("--tasks", help="Tasks of the overall board, by comma.")
-@RESULTS
+@SEEN
 def leaderboard(
     task: str | None,
     form: str,
@@ -497,7 +525,7 @@ def leaderboard(
 @click.option("--out", type=PLACE, help="The file, .pdf or .svg; named after the board by default.")
 @click.option("--width", type=click.FloatRange(min=1.5, max=20), default=3.3, show_default=True,
               help="Inches; one column of most papers by default.")  # fmt: skip
-@RESULTS
+@SEEN
 def plot(
     kind: str, task: str | None, rows: str | None, out: Path | None, width: float, results: Path
 ) -> None:
@@ -516,7 +544,7 @@ def plot(
 @click.argument("rows", nargs=-1, required=True, metavar="A B ...")
 @click.option("--task", help="The task (or task@variant) that the rows ran on.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@RESULTS
+@SEEN
 def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -> None:
     """Compare rows A and B of a task over the seeds they share; of more, every pair.
 
@@ -551,9 +579,10 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
 @click.option("--quick", type=click.IntRange(min=1), metavar="N",
               help="Compare the first N iterations only.")  # fmt: skip
 @click.option("--data-dir", type=PLACE, help="Folder of preference data; else PAIRBENCH_DATA.")
-@click.option("--mark/--no-mark", default=True, help="Keep the verdict in the results folder.")
+@click.option("--mark/--no-mark", default=True,
+              help="Keep the verdict in the results folder; a url keeps none.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@RESULTS
+@SEEN
 def reproduce(
     records: tuple[str, ...],
     quick: int | None,
@@ -575,6 +604,7 @@ def reproduce(
     if data_dir is not None:
         os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
     found = [_record(name, results) for name in records]
+    at_url = click.get_current_context().meta.get("url") is not None
     told = []
     launcher = Local(1)
     try:
@@ -589,7 +619,7 @@ def reproduce(
                     click.echo(f"{verdict.name}: {verdict.verdict}; {verdict.detail}")
                     for line in verdict.changed:
                         click.echo(f"  changed since: {line}")
-                if mark and results.is_dir():
+                if mark and results.is_dir() and not at_url:
                     again.keep(verdict, results)
     finally:
         launcher.close()
@@ -787,7 +817,7 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
 @click.option("--out", type=PLACE, help="Write to this file instead of standard output.")
 @click.option("--site", type=PLACE,
               help="Write replication.html, .md and .json to this folder instead.")  # fmt: skip
-@RESULTS
+@SEEN
 def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> None:
     """Set the paper's tables beside the records: orders, paired verdicts, what noise costs."""
     from pairbench.files import write_text
@@ -806,6 +836,25 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
         click.echo(write_text(out, render(report, form), WHAT))
     else:
         click.echo(render(report, form), nl=False)
+
+
+@cli.command()
+@click.option("--to", type=click.Choice(["tensorboard", "mlflow"]), required=True,
+              help="Whose files, or server, the runs are added to.")  # fmt: skip
+@click.option("--out", required=True, help="Where it keeps them: a folder, or a tracking URI.")
+@click.option("--task", help="One task (or task@variant); all by default.")
+@SEEN
+def export(to: str, out: str, task: str | None, results: Path) -> None:
+    """Add finished runs to a tracker: curves, series, final numbers, settings, profile.
+
+    A run that is there already is left as it is.
+    """
+    from pairbench.export import export as add
+    from pairbench.store import load_records
+
+    records = [r for r in _report(*load_records(results)) if task in (None, r.task)]
+    new, had = add(records, results, to, out)
+    click.echo(f"{new} runs added to {out}, {had} there before")
 
 
 @cli.group()

@@ -208,9 +208,11 @@ def execute(
                         timeout=timeout,
                         gpus=gpus,
                         memory_gb=memory_gb,
+                        url=store.mirror.url if store.mirror is not None else None,
                     )
                 )
             pulse = _Pulse(store.grid, tally.names)
+            _tell(store, monitor)
             monitor.tick(tally)
             while tally.left:
                 pulse.beat()
@@ -219,6 +221,7 @@ def execute(
                         tally.running[event.identity] = event
                     else:
                         _keep(event, store, tally, monitor)
+                _tell(store, monitor)
                 monitor.tick(tally)
             pulse.end()
     finally:
@@ -252,7 +255,7 @@ def run(
     not repeated.
 
     Args:
-        results: the results folder.
+        results: the results folder, or a url as s3://bucket/prefix.
         workers: runs at a time; by default one per available core, on a cluster all.
         threads: threads of each run's simulator.
         checkpoint_seconds: least time between two checkpoints of a run.
@@ -283,7 +286,7 @@ def run(
         raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
     tally = execute(
         grid,
-        Store(Path(results)),
+        Store.at(results),
         open_launcher(backend, count, options),
         workers=count,
         threads=threads,
@@ -346,7 +349,7 @@ def _check_data(records: Iterable[RunRecord], store: Store) -> None:
             continue  # nothing to compare with; runs that need the data have said so
         if now != then:
             raise PairBenchError(
-                f"the results of {record.task} in {store.root} were made from other data "
+                f"the results of {record.task} in {store.name} were made from other data "
                 f"({str(then)[:12]}) than are within reach now ({str(now)[:12]}): give the data "
                 "they began with, or another --results folder"
             )
@@ -357,6 +360,12 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
     if aside is not None:
         monitor.note(aside)
     return record
+
+
+def _tell(store: Store, monitor: Monitor) -> None:
+    """Passes on what has happened at the url, which may be that this call has lost it."""
+    for text in store.mirror.told() if store.mirror is not None else ():
+        monitor.note(text)
 
 
 def _keep(event: Ended, store: Store, tally: Tally, monitor: Monitor) -> None:

@@ -10,6 +10,8 @@
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
     <results>/tuning/<study>/                                              `pairbench tune`
 
+The folder may be one that stands in for a url (`pairbench.mirror`), whose objects have these names.
+
 A record's path follows from its identity. A finished record is never overwritten, a failure record
 never counts as one, and a file that cannot be read is renamed to `<name>.damaged-<n>` when a run
 needs its place. Readers take no lock and change nothing.
@@ -23,7 +25,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +39,8 @@ from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
+
+    from pairbench.mirror import Mirror
 
 
 PAGES = "leaderboards"
@@ -84,11 +88,51 @@ def folder_name(name: str) -> str:
     return re.sub(r"^\.+", "--", re.sub(r"[^\w.@+-]+", "--", name)) or "--"
 
 
-class Store:
-    """A results folder that runs are written to."""
+def is_url(place: Path | str) -> bool:
+    """Whether results are named by a url, and not by a folder."""
+    return isinstance(place, str) and "://" in place
 
-    def __init__(self, root: Path) -> None:
+
+def at_hand(place: Path | str) -> tuple[Path, list[str]]:
+    """Returns a folder to read results from, and one sentence for each object left out of it.
+
+    Raises:
+        PairBenchError: it is a url that is out of reach, or that holds no results.
+    """
+    if not is_url(place):
+        return Path(place), []
+    from pairbench.mirror import Mirror
+
+    return Mirror(str(place)).show()
+
+
+class Store:
+    """A results folder that runs are written to.
+
+    Attributes:
+        root: the folder.
+        mirror: what carries it to a url, if results are there.
+        name: the folder or the url, for people.
+    """
+
+    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         self.root = root
+        self.mirror = mirror
+        self.name = mirror.url if mirror is not None else str(root)
+
+    @classmethod
+    def at(cls, place: Path | str) -> Store:
+        """Returns the store of a folder, or of a url.
+
+        Raises:
+            PairBenchError: the url cannot be used.
+        """
+        if not is_url(place):
+            return cls(Path(place))
+        from pairbench.mirror import Mirror
+
+        mirror = Mirror(str(place), new=True)
+        return cls(mirror.folder, mirror)
 
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
@@ -133,6 +177,7 @@ class Store:
                 there already.
         """
         path = self.path(record)
+        written = []
         with _disk(self.root):
             if record.status == "failed":
                 number = 1
@@ -147,14 +192,20 @@ class Store:
                     f"{path.parent} is a link out of the results folder: remove the link"
                 )
             if series and len(next(iter(series.values()))):
-                sha256 = write_series(path.with_suffix(".parquet"), series)
+                written.append(path.with_suffix(".parquet"))
+                sha256 = write_series(written[-1], series)
                 record = record.model_copy(update={"series_sha256": sha256})
             if texts:
-                sha256 = write_texts(path.with_suffix(".texts.parquet"), texts)
+                written.append(path.with_suffix(".texts.parquet"))
+                sha256 = write_texts(written[-1], texts)
                 record = record.model_copy(update={"texts_sha256": sha256})
             data = as_json(record)
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
+                written.append(path)
+        if self.mirror is not None:
+            for path in written:
+                self.mirror.send(path)
         return record
 
     @property
@@ -168,16 +219,19 @@ class Store:
 
     def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
         """Removes the sign of life of a run that has ended, and the checkpoint it needs no more."""
-        sign_of_life(self.diary(spec)).unlink(missing_ok=True)
-        if checkpoint:
-            self.checkpoint(spec).unlink(missing_ok=True)
+        sign = sign_of_life(self.diary(spec))
+        for path in (sign, self.checkpoint(spec)) if checkpoint else (sign,):
+            path.unlink(missing_ok=True)
+            if self.mirror is not None and (checkpoint or self.mirror.held(path)):
+                self.mirror.remove(path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder for one writing process.
 
         Raises:
-            PairBenchError: another process holds it (its number is named), or it is not writable.
+            PairBenchError: another process holds it (its number is named), or it is not writable,
+                or the same of the url, or at the end something could not be sent there.
         """
         from filelock import FileLock, Timeout
 
@@ -190,7 +244,7 @@ class Store:
             except Timeout as error:
                 who = holder.read_text().strip() if holder.exists() else "of unknown number"
                 raise PairBenchError(
-                    f"results folder {self.root} is in use by process {who}: "
+                    f"results folder {self.name} is in use by process {who}: "
                     "wait for it to end, or give another --results folder"
                 ) from error
             try:
@@ -203,7 +257,8 @@ class Store:
                 if LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
         try:
-            yield
+            with self.mirror.session() if self.mirror is not None else nullcontext():
+                yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
@@ -279,12 +334,11 @@ def load_records(root: Path | str = "results") -> Records:
     Raises:
         PairBenchError: there is no such folder.
     """
-    folder = Path(root)
+    folder, problems = at_hand(root)
     if not folder.is_dir():
         raise PairBenchError(f"there is no results folder {folder}: run something first")
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}
-    problems = []
     for path in sorted(folder.rglob("*.json")):
         parts = path.relative_to(folder).parts
         if parts[0] in (PAGES, TUNING) or any(part.startswith(".") for part in parts):
@@ -380,7 +434,7 @@ def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dic
     import duckdb
     import numpy as np
 
-    store = Store(Path(root))
+    store = Store(at_hand(root)[0])
     files = {
         str(path): record.identity
         for record in records
@@ -448,8 +502,9 @@ def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
     """
     import duckdb
 
-    records = load_records(root).records
-    store = Store(Path(root))
+    folder, _ = at_hand(root)
+    records = load_records(folder).records
+    store = Store(folder)
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE records (identity VARCHAR, row VARCHAR, algorithm VARCHAR, task VARCHAR, "

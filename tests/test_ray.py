@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,29 +16,35 @@ import pytest
 from pairbench.errors import PairBenchError
 from pairbench.launch import open_launcher
 from pairbench.runner import Quiet, Tally, execute, plan
-from pairbench.store import Store
+from pairbench.store import Store, load_records
 from tests.faults.forked import Here
-from tests.grids import same
+from tests.grids import same, wait_for
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairbench[ray]'")
 
 
 @contextmanager
-def cluster(**second: Any) -> Iterator[tuple[Any, Any]]:
-    """A head without room for runs and one node with room for one; yields both."""
+def head(cpus: int = 1) -> Iterator[Any]:
+    """A cluster of one node."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 2**27},
+        head_node_args={"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 2**27},
     )
     try:
-        node = made.add_node(num_cpus=1, object_store_memory=2**27, **second)
-        yield made, node
+        yield made
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+@contextmanager
+def cluster(**second: Any) -> Iterator[tuple[Any, Any]]:
+    """A head without room for runs and one node with room for one; yields both."""
+    with head(cpus=0) as made:
+        yield made, made.add_node(num_cpus=1, object_store_memory=2**27, **second)
 
 
 class KillsANode(Quiet):
@@ -105,3 +113,53 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         execute(runs, Store(tmp_path), launcher)
     with pytest.raises(PairBenchError, match="the backend ray has no option 'colour'"):
         open_launcher("ray", 1, {"colour": "red"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [("gcs_server", "raylet"), ("raylet",)], ids=["head", "raylet"])
+def test_a_head_killed_in_mid_grid_is_one_sentence_and_costs_nothing(
+    killed: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The driver has 30 s for it to come back, and says so before Ray would end the process."""
+    runs = plan(
+        algorithms=["grpo"], tasks=["preference-bandit"], seeds="0-3", budget={"steps": 30_000},
+        protocol={"evaluations": 2, "probes": 0},
+    )  # fmt: skip
+    local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote" / "results")
+    execute(runs, local, Here())
+
+    def driver(address: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "pairbench", "run", "--algorithms", "grpo", "--tasks",
+                "preference-bandit", "--seeds", "0-3", "--budget-steps", "30000", "--evaluations",
+                "2", "--probes", "0", "--checkpoint-seconds", "0", "--backend", "ray",
+                "--address", address, "--results", str(remote.root),
+            ],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+
+    with head() as made:
+        first = driver(made.address)
+        checkpoints = remote.root / ".checkpoints"
+        wait_for(lambda: list(remote.root.glob("*/*/*.json")) and list(checkpoints.glob("*s")))
+        for name in killed:
+            for one in made.head_node.all_processes[name]:
+                one.process.kill()
+        _, said = first.communicate(timeout=120)
+    assert first.returncode == 2
+    assert "pairbench: the Ray cluster at '" in said
+    assert "' is lost (" in said
+    assert not list(remote.root.rglob("*.tmp"))
+    before = load_records(remote.root)
+    assert before.records
+    assert {record.status for record in before.records} == {"finished"}
+    assert not before.problems
+    with head() as made:
+        again = driver(made.address)
+        _, said = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert f"{len(before.records)} done before" in said
+    same(remote, local, runs)

@@ -50,6 +50,8 @@ class Job:
         timeout: seconds after which it is killed.
         gpus: what it needs of them, for a cluster's scheduler.
         memory_gb: what it needs of memory, likewise.
+        url: where the results are kept, if that is no folder; the two files are then those of the
+            same names in the working folder of the machine that it runs on.
     """
 
     spec: RunSpec
@@ -61,6 +63,7 @@ class Job:
     timeout: float | None = None
     gpus: float = 0.0
     memory_gb: float | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)

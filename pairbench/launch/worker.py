@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def encode(job: Job) -> str:
             "checkpoint_seconds": job.checkpoint_seconds,
             "iterations": job.iterations,
             "diary": str(job.diary.absolute()) if job.diary is not None else None,
+            "url": job.url,
         }
     )
 
@@ -87,6 +89,7 @@ def perform(
 
     Raises:
         Interrupted: the run was stopped.
+        PairBenchError: the url of its results cannot be used here.
     """
     from pairbench.diary import Diary
     from pairbench.errors import Interrupted, PairBenchError
@@ -96,7 +99,17 @@ def perform(
 
     job: dict[str, Any] = json.loads(line)
     spec = RunSpec.model_validate(job["spec"])
-    with Diary(Path(job["diary"]) if job["diary"] else None, spec) as diary:
+    checkpoint, log = Path(job["checkpoint"]), Path(job["diary"]) if job["diary"] else None
+    warning = None
+    with ExitStack() as stack:
+        if job["url"] is not None and log is not None:
+            from pairbench.mirror import Courier
+
+            courier = stack.enter_context(Courier(job["url"], checkpoint.name, log.name))
+            checkpoint, log, warning = courier.checkpoint, courier.log, courier.warning
+        diary = stack.enter_context(Diary(log, spec))
+        if warning is not None:
+            diary.note("warning", text=warning)
 
         def advanced(progress: Progress) -> None:
             diary.advanced(progress)
@@ -109,7 +122,7 @@ def perform(
             result = train(
                 spec,
                 threads=job["threads"],
-                checkpoint=Path(job["checkpoint"]),
+                checkpoint=checkpoint,
                 checkpoint_seconds=job["checkpoint_seconds"],
                 iterations=job["iterations"],
                 on_progress=advanced,
