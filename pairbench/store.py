@@ -31,7 +31,14 @@ from pydantic import ValidationError
 
 from pairbench.diary import sign_of_life
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write, check_parquet, read_file, set_aside, strict_json
+from pairbench.files import (
+    atomic_write,
+    check_parquet,
+    read_file,
+    set_aside,
+    strict_json,
+    uncollected,
+)
 from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -273,6 +280,21 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
+def json_files(folder: Path) -> list[Path]:
+    """Returns the places in a results folder where records may be, in a fixed order."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        found += [
+            os.path.join(place, name)
+            for name in (*files, *folders)
+            if name.endswith(".json") and not name.startswith(".")
+        ]
+        not_ours = (PAGES, TUNING) if place == str(folder) else ()
+        folders[:] = [name for name in folders if name[0] != "." and name not in not_ours]
+    return [Path(name) for name in sorted(found, key=lambda name: name.split(os.sep))]
+
+
+@uncollected()
 def load_records(root: Path | str = "results") -> Records:
     """Returns the records of a results folder and one sentence for each file that is none.
 
@@ -285,10 +307,7 @@ def load_records(root: Path | str = "results") -> Records:
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}
     problems = []
-    for path in sorted(folder.rglob("*.json")):
-        parts = path.relative_to(folder).parts
-        if parts[0] in (PAGES, TUNING) or any(part.startswith(".") for part in parts):
-            continue
+    for path in json_files(folder):
         try:
             record = read_record(path)
         except Unreadable as error:

@@ -87,7 +87,7 @@ def bradley_terry_intervals(
     summed = drawn @ canonical(table).reshape(seeds, -1)
     values = bradley_terry(summed.reshape(replicates, rows, rows), draws, estimates)
     return [
-        widened([estimate], values[:, [row]], [count], level)[0]
+        widened([estimate], values[:, row][None], [count], level)[0]
         if count > 1
         else Estimate(float(estimate), None, None)
         for row, (estimate, count) in enumerate(zip(estimates, present.tolist(), strict=True))
@@ -113,7 +113,7 @@ def _fit(wins: Array, start: Array) -> Array:
             break
         size = np.abs(step).max(axis=-1, keepdims=True)
         strengths += step / np.maximum(size, 1.0)
-        if size.max() < 1e-9:
+        if size.max() < 1e-7:  # what is left is of the order of its square
             return np.asarray(strengths - strengths.mean(axis=-1, keepdims=True))
     raise ValueError(
         "no finite strengths fit these wins: a row won or lost everything, or two never met; "
