@@ -161,7 +161,8 @@ class Evaluation(BaseModel):
     @property
     def reward(self) -> float:
         """Mean of the primary scores: the run's one number."""
-        return sum(self.primary) / len(self.primary)
+        scores = self.primary
+        return sum(scores) / len(scores)
 
 
 class CurvePoint(BaseModel):

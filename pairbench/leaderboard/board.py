@@ -50,6 +50,9 @@ Scores = dict[int, statistics.Array]
 Rates = dict[int, float]
 """By seed, as `Scores`."""
 
+Quantity = tuple[Literal["reward", "way", "measure", "curve"], str | int]
+"""The rewards, another way's, a measure, or the rewards at a point of the curve."""
+
 Wins = dict[tuple[str, str], Rates]
 """Of each row over each other."""
 
@@ -353,11 +356,7 @@ def budget_label(budget: Budget) -> str:
 
 def finished_scores(records: Iterable[RunRecord]) -> Scores:
     """Returns the primary scores of the finished records by seed."""
-    return {
-        record.seed: np.array(record.evaluation.primary)
-        for record in records
-        if record.status == "finished" and record.evaluation is not None
-    }
+    return {r.seed: np.array(r.evaluation.primary) for r in _done(records) if r.evaluation}
 
 
 def win_rates(ours: Scores, theirs: Scores) -> Rates:
@@ -451,6 +450,9 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
     floors = {name for name, group in rows.items() if group[0].regime == UNTRAINED}
     anchor = _baseline_row(rows, scores, baseline)
     wins = {(a, b): win_rates(scores[a], scores[b]) for a, b in permutations(scores, 2)}
+    asked = {name: _quantities(_done(group)) for name, group in rows.items()}
+    rewards = iter(_rewards([values for own in asked.values() for values in own.values()]))
+    reached = {name: dict(zip(own, rewards)) for name, own in asked.items()}
     compared = _rates(
         [[wins[name, anchor]] if anchor not in (None, name) else [] for name in rows]
         + [[wins[name, n] for n in rows if n != name and n not in floors] for name in rows]
@@ -464,6 +466,7 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
             untrained=rows[anchor] if anchor in floors else None,
             win_rate=win_rate,
             head_to_head=head_to_head,
+            reached=reached[name],
         )
         for (name, group), win_rate, head_to_head in zip(
             rows.items(), compared[: len(rows)], compared[len(rows) :], strict=True
@@ -508,8 +511,9 @@ def _row(
     untrained: list[RunRecord] | None,
     win_rate: Rate | None,
     head_to_head: Rate | None,
+    reached: Mapping[Quantity, Reward],
 ) -> Row:
-    done = [r for r in records if r.status == "finished" and r.evaluation is not None]
+    done = _done(records)
     failed = [r for r in records if r.status == "failed"]
     status: Status = "finished" if done else "failed" if failed else "skipped"
     if done and failed:
@@ -532,26 +536,12 @@ def _row(
     if not done:
         return row
     mine = finished_scores(done)
-    evaluations = [r.evaluation for r in done if r.evaluation is not None]
-    rewards = [e.reward for e in evaluations]
-    ways = dict.fromkeys(way for e in evaluations for way in list(e.scores)[1:])
-    measures = sorted({m for e in evaluations for m in e.measures})
-    curve = list(zip(*(record.curve for record in done), strict=False))  # evenly spaced, all alike
-    row.reward, *others = _rewards(
-        [
-            rewards,
-            *(
-                [float(np.mean(e.scores[way])) for e in evaluations if way in e.scores]
-                for way in ways
-            ),
-            *([e.measures[name] for e in evaluations if name in e.measures] for name in measures),
-            *([point.reward for point in points] for points in curve),
-        ]
-    )
-    found = iter(others)
-    row.other_rewards = dict(zip(ways, found))
-    row.measures = dict(zip(measures, found))
-    row.curve = [_band(points, reward) for points, reward in zip(curve, found)]
+    rewards = [r.evaluation.reward for r in done if r.evaluation is not None]
+    row.reward = reached["reward", 0]
+    row.other_rewards = {str(name): own for (kind, name), own in reached.items() if kind == "way"}
+    row.measures = {str(name): own for (kind, name), own in reached.items() if kind == "measure"}
+    points = zip(*(record.curve for record in done), strict=False)
+    row.curve = [_band(several, reached["curve", k]) for k, several in enumerate(points)]
     row.rewards = {r.seed: _round(reward) for r, reward in zip(done, rewards, strict=True)}
     row.date = max(str(r.provenance.get("started", ""))[:10] for r in done) or None
     row.environments = sorted({text for r in done if (text := _environment(r.provenance))})
@@ -572,6 +562,25 @@ def _row(
         gain = _no_gain(mine, reference) if reference and untrained else None
         row.reason = "; ".join(filter(None, (gain, _repeats(row)))) or None
     return row
+
+
+def _done(records: Iterable[RunRecord]) -> list[RunRecord]:
+    return [r for r in records if r.status == "finished" and r.evaluation is not None]
+
+
+def _quantities(done: list[RunRecord]) -> dict[Quantity, list[float]]:
+    """Returns what gets an interval over a row's seeds: of all rows of a board in one go."""
+    if not done:
+        return {}
+    evaluations = [r.evaluation for r in done if r.evaluation is not None]
+    found: dict[Quantity, list[float]] = {("reward", 0): [e.reward for e in evaluations]}
+    for way in dict.fromkeys(way for e in evaluations for way in list(e.scores)[1:]):
+        found["way", way] = [float(np.mean(e.scores[way])) for e in evaluations if way in e.scores]
+    for name in sorted({name for e in evaluations for name in e.measures}):
+        found["measure", name] = [e.measures[name] for e in evaluations if name in e.measures]
+    for k, points in enumerate(zip(*(record.curve for record in done), strict=False)):
+        found["curve", k] = [point.reward for point in points]
+    return found
 
 
 def _reliability(done: list[RunRecord], rewards: Sequence[float]) -> RowReliability:
@@ -991,7 +1000,7 @@ def flat(
     for key, item in value.items():
         if prefix == "task." and key in leave:
             continue
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):  # as JSON has it
             yield from flat(item, f"{prefix}{key}.", leave)
         elif item is not None:
             yield f"{prefix}{key}", item

@@ -116,7 +116,7 @@ def iqm_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
 def iqm_intervals(rows: Sequence[ArrayLike], level: float = 0.95) -> list[Estimate]:
     """Returns `iqm_interval` of each row, those of as many seeds in one go."""
     tables = [np.asarray(row, dtype=np.float64) for row in rows]
-    return in_groups(tables, lambda several: stratified_iqm([several], level=level))
+    return in_groups(tables, lambda several, _: stratified_iqm([several], level=level))
 
 
 def median_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
@@ -153,9 +153,9 @@ def stratified_iqm(
     cut = total // 4
     repeats = np.concatenate([np.full(count, common // count) for count in counts])
     scores = np.concatenate(tables, axis=1)
-    plain = _trimmed(scores, repeats[:, None], cut)[:, 0]
+    plain = [float(_trimmed(row[None], repeats[:, None], cut)[0, 0]) for row in scores]
     if min(counts) < 2:
-        return [Estimate(float(estimate), None, None) for estimate in plain]
+        return [Estimate(estimate, None, None) for estimate in plain]
     if len(counts) == 1:
         values = scores[:, -1:] - np.diff(scores, axis=1) @ _kept_of_one(common, replicates)
         return widened(plain, values, counts, level)
@@ -206,65 +206,76 @@ def mean_intervals(
     if not all(len(table) for table in data):
         raise ValueError("a mean over seeds needs at least one")
     data = [canonical(table.reshape(len(table), -1)) for table in data]
-    gaps = [bool(np.isnan(table).any()) for table in data]
-    whole = iter(
-        in_groups(
-            [table.mean(axis=1) for table, gap in zip(data, gaps, strict=True) if not gap],
-            lambda several: _mean_intervals(several, level, limits),
-        )
-    )
-    return [
-        _mean_interval_of_columns(table, level, limits) if gap else next(whole)
-        for table, gap in zip(data, gaps, strict=True)
-    ]
+    estimates = [_mean_of_columns(table) for table in data]
+    whole, found = [], {}
+    for place, table in enumerate(data):
+        if np.isnan(table).any():
+            found[place] = _mean_interval_with_gaps(estimates[place], table, level, limits)
+        else:
+            whole.append(place)
+
+    def intervals(rows: Array, places: Sequence[int]) -> list[Estimate]:
+        return _mean_intervals([estimates[whole[k]] for k in places], rows, level, limits)
+
+    found |= zip(whole, in_groups([data[k].mean(axis=1) for k in whole], intervals), strict=True)
+    return [found[place] for place in range(len(data))]
 
 
-def _mean_intervals(rows: Array, level: float, limits: tuple[float, float]) -> list[Estimate]:
+def _mean_of_columns(table: Array) -> float:
+    """Returns the mean over columns of each column's mean, of a table (n, K) that may have gaps."""
+    present = ~np.isnan(table)
+    having = present.any(axis=0)
+    sums = np.where(present, table, 0.0)[:, having].sum(axis=0)
+    return float((sums / present[:, having].sum(axis=0)).sum() / max(having.sum(), 1))
+
+
+def _mean_intervals(
+    estimates: Sequence[float], rows: Array, level: float, limits: tuple[float, float]
+) -> list[Estimate]:
     """Intervals of the means of rows (M, n), whose seeds are in the order they are resampled in.
 
-    Means are taken of what lies above a row's lowest score, so that equal scores have no width.
+    Resamples are held as differences from the estimate, so that equal scores have no width.
     """
     count = rows.shape[1]
-    lowest = rows.min(axis=1, keepdims=True)
-    above = rows - lowest
-    estimates = (lowest + above.mean(axis=1, keepdims=True))[:, 0]
     if count < 2:
-        return [Estimate(float(estimate), None, None) for estimate in estimates]
-    values = lowest + above @ _shares(count, REPLICATES)
-    return widened(estimates, values, [count], level, limits)
+        return [Estimate(estimate, None, None) for estimate in estimates]
+    above = rows - rows.min(axis=1, keepdims=True)
+    moves = above @ _shares(count, REPLICATES) - above.mean(axis=1, keepdims=True)
+    return widened(estimates, np.array(estimates)[:, None] + moves, [count], level, limits)
 
 
-def _mean_interval_of_columns(table: Array, level: float, limits: tuple[float, float]) -> Estimate:
-    """The interval of a table (n, K) with gaps, whose seeds are in the order for resampling."""
-    (estimate,) = _mean_of_columns(table, np.ones((1, len(table))))
+def _mean_interval_with_gaps(
+    estimate: float, table: Array, level: float, limits: tuple[float, float]
+) -> Estimate:
+    """The interval of a table (n, K) whose seeds are in the order they are resampled in."""
     if len(table) < 2:
-        return Estimate(float(estimate), None, None)
+        return Estimate(estimate, None, None)
     drawn = resample_counts(0, len(table), REPLICATES).astype(np.float64)
-    return widened([estimate], _mean_of_columns(table, drawn)[None], [len(table)], level, limits)[0]
-
-
-def _mean_of_columns(table: Array, counts: Array) -> Array:
-    """Returns (R,) means over columns of each column's mean; `counts` (R, n) is of each seed."""
     present = ~np.isnan(table)
-    lowest = np.where(present, table, np.inf).min(axis=0)
-    sums = counts @ np.where(present, table - lowest, 0.0)
-    having = counts @ present
-    means = np.where(having > 0, lowest + sums / np.maximum(having, 1), 0.0)
-    return np.asarray(means.sum(axis=1) / np.maximum((having > 0).sum(axis=1), 1))
+    having = drawn @ present
+    means = drawn @ np.where(present, table, 0.0) / np.maximum(having, 1)
+    values = means.sum(axis=1) / np.maximum((having > 0).sum(axis=1), 1)
+    return widened([estimate], values[None], [len(table)], level, limits)[0]
 
 
 def in_groups(
-    rows: Sequence[Array], answers: Callable[[Array], Sequence[Answer]], most: int = 500
+    rows: Sequence[Array],
+    answers: Callable[[Array, Sequence[int]], Sequence[Answer]],
+    most: int = 200,
 ) -> list[Answer]:
-    """Returns the answers to rows, in their order, asked for by up to `most` rows of one length."""
+    """Returns the answers to rows, in their order, asked for by up to `most` rows of one length.
+
+    `answers` takes those rows as a table, and their places among all.
+    """
     places: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
         places.setdefault(len(row), []).append(place)
     found: dict[int, Answer] = {}
     for alike in places.values():
-        for at in range(0, len(alike), most):  # 40 MB of means of resamples at a time
+        for at in range(0, len(alike), most):  # 16 MB of means of resamples at a time
             several = alike[at : at + most]
-            found |= zip(several, answers(np.stack([rows[k] for k in several])), strict=True)
+            told = answers(np.stack([rows[k] for k in several]), several)
+            found |= zip(several, told, strict=True)
     return [found[place] for place in range(len(rows))]
 
 
@@ -357,14 +368,16 @@ def _trimmed(scores: Array, counts: NDArray[np.integer[Any]], cut: int) -> Array
 
     `scores` (M, N) in any order; `counts` (N, R) says how often each multiset holds each.
     """
-    orders = np.argsort(scores, axis=1, kind="stable")
-    ordered = np.take_along_axis(scores, orders, axis=1)
     size = int(counts[:, 0].sum()) - 2 * cut
+    alike: dict[bytes, list[int]] = {}
+    orders = np.argsort(scores, axis=1, kind="stable")
+    for place, order in enumerate(orders):
+        alike.setdefault(order.tobytes(), []).append(place)
     means = np.empty((len(scores), counts.shape[1]))
-    different, which = np.unique(orders, axis=0, return_inverse=True)
-    for k, order in enumerate(different):
-        own = ordered[which == k]
-        means[which == k] = own[:, -1:] - np.diff(own, axis=1) @ _kept(counts[order], cut, size)
+    for several in alike.values():
+        order = orders[several[0]]
+        own = scores[np.ix_(several, order)]
+        means[several] = own[:, -1:] - np.diff(own, axis=1) @ _kept(counts[order], cut, size)
     return means
 
 

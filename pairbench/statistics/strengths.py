@@ -100,15 +100,20 @@ def _fit(wins: Array, start: Array) -> Array:
     rows = wins.shape[-1]
     strengths = np.tile(start, (len(wins), 1))
     diagonal = np.arange(rows)
-    for _ in range(200):
+    for turn in range(200):
         expected = 1 / (1 + np.exp(strengths[..., None, :] - strengths[..., :, None]))
         gradient = (wins - met * expected).sum(axis=-1)
         curvature = met * expected * (1 - expected)
+        if turn == 0:  # from one place, with one curvature for all: enough for a first step
+            curvature = curvature.mean(axis=0, keepdims=True)
         hessian = -curvature
         hessian[..., diagonal, diagonal] = curvature.sum(axis=-1)
         hessian += 1.0 / rows  # the mean is free: held at zero
         try:
-            step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+            if turn == 0:
+                step = np.linalg.solve(hessian[0], gradient.T).T
+            else:
+                step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         except np.linalg.LinAlgError:
             break
         size = np.abs(step).max(axis=-1, keepdims=True)

@@ -17,15 +17,12 @@ TASKS, SEEDS = 25, 50  # times eight rows: 10,000 runs
 
 
 def test_seconds_of_ten_thousand_records(tmp_path: Path) -> None:
-    """Loading takes under 5 s of the processor; ranking, whose goal that is too, misses it.
-
-    Most of the ranking is bootstrap intervals of 200 rows with their curves, 10,000 resamples each.
-    """
+    """Loading and ranking together take under 5 s of the processor."""
     store = Store(tmp_path)
     for task in range(TASKS):
         for row in ROWS:
             for seed in range(SEEDS):
-                one = record(row, seed, task=f"task-{task}")
+                one = record(row, seed, task=f"task-{task}", level=ROWS[row][2] + 10 * task)
                 path = store.path(one)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(as_json(one))
@@ -38,5 +35,4 @@ def test_seconds_of_ten_thousand_records(tmp_path: Path) -> None:
     assert not problems
     assert len(records) == TASKS * SEEDS * len(ROWS) == 10_000
     assert len(boards) == TASKS
-    assert loaded < 5.0
-    assert ranked < 60.0
+    assert loaded + ranked < 5.0
