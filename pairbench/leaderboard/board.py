@@ -300,7 +300,7 @@ def build(
     if task is not None:
         known = sorted({record.task for record in kept})
         if task not in known:
-            raise PairBenchError(_unknown("task", task, known, "in these results"))
+            raise PairBenchError(unknown("task", task, known, "in these results"))
         kept = [record for record in kept if record.task == task]
     groups: dict[Any, list[RunRecord]] = defaultdict(list)  # digests of few, not of each record
     for record in kept:
@@ -406,7 +406,8 @@ def near(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
 
 
-def _unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
+def unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
+    """Returns a sentence: there is no such thing there, and which of the known may be meant."""
     if not known:
         return f"no {kind} {name!r} {where}: there are no records, run something first"
     return f"no {kind} {name!r} {where}: did you mean {', '.join(near(name, known))}?"
