@@ -3,11 +3,11 @@
     <results>/.compact/<first 16 hex of the SHA-256 of a folder's name>-<n>.parquet
 
 Each holds up to 10,000 records of one folder of the results (as a rule a task's): a row is the
-record's file, that file's size and time of change, its task and its text. The JSON files stay the
-truth. A row counts only while its file is there with that size and time, its text is checked as a
-file's is, and what is new or has changed is read from its file; so any of these files may be
-missing, old or removed, and boards are the same. Files of thousands are opened instead of millions,
-and a board needs the records of its own task alone.
+record's file, that file's size and time of change, its task, its text and the text's SHA-256. The
+JSON files stay the truth. A row counts only while its file is there with that size and time, its
+text is checked as a file's is, and what is new or has changed is read from its file; so any of
+these files may be missing, old or removed, and boards are the same. Thousands of files are opened
+instead of millions, and a board needs the records of its own task alone.
 """
 
 from __future__ import annotations
@@ -125,20 +125,22 @@ def _read(part: Path, task: str | None, texts: bool) -> dict[str, Row]:
 
     if not stat.S_ISREG(os.lstat(part).st_mode):
         raise OSError(None, "it is no ordinary file")
-    text = "CASE WHEN ? IS NULL OR task = ? THEN record END" if texts else "NULL"
+    wanted = "coalesce(task = ?, true)" if texts else "false"
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
             check_parquet(connection, part, MOST_BYTES)
             found = connection.execute(
-                f"SELECT path, size, mtime_ns, task, {text} FROM read_parquet(?) "
-                "WHERE path IS NOT NULL AND task IS NOT NULL",
-                [*([task, task] if texts else []), str(part)],
+                f"SELECT path, size, mtime_ns, task, CASE WHEN {wanted} THEN record::VARCHAR END, "
+                "sha256::VARCHAR FROM read_parquet(?) WHERE path IS NOT NULL AND task IS NOT NULL",
+                [*([task] if texts else []), str(part)],
             ).fetchall()
     except duckdb.Error as error:
         raise OSError(None, " ".join(str(error).split())[:200]) from error
     if found and list(map(type, found[0][:4])) != [str, int, int, str]:
         raise OSError(None, "it holds other things than records")
-    return {path: Row(*row) for path, *row in found}
+    if any(text is not None and _sha256(text) != sha256 for *_, text, sha256 in found):
+        raise OSError(None, "a record in it is not what was written")
+    return {path: Row(*row) for path, *row, _ in found}
 
 
 def _rewrite(folder: Path, place: Path, files: Sequence[Path], problems: list[str]) -> int:
@@ -188,6 +190,7 @@ def write_part(folder: Path, place: Path, number: int, batch: Sequence[tuple[str
             "mtime_ns": np.array([row.mtime_ns for row in found], dtype=np.int64),
             "task": np.array([row.task for row in found], dtype=object),
             "record": np.array([row.text for row in found], dtype=object),
+            "sha256": np.array([_sha256(row.text or "") for row in found], dtype=object),
         },
     )
 
@@ -203,7 +206,11 @@ def _parts(folder: Path, place: Path) -> list[Path]:
 
 
 def _key(place: Path) -> str:
-    return hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]
+    return _sha256(os.fsencode(place.name))[:16]
+
+
+def _sha256(text: str | bytes) -> str:
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
 
 
 def _name(folder: Path, path: Path) -> str:

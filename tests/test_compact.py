@@ -13,6 +13,8 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from records import board_records, record
 
 import pairbench
@@ -165,9 +167,28 @@ def other_columns(part: Path) -> None:
 
 
 def other_kinds(part: Path) -> None:
-    names = ("path", "size", "mtime_ns", "task", "record")
+    names = ("path", "size", "mtime_ns", "task", "record", "sha256")
     part.unlink()
     write_columns(part, {name: np.zeros(3) for name in names})
+
+
+def a_number_for_text(part: Path) -> None:
+    other = part.with_name("other")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE (1 AS record) FROM '{part}') TO '{other}' (FORMAT parquet)"
+        )
+    other.replace(part)
+
+
+def a_digit_changed(part: Path) -> None:
+    other = part.with_name("other")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE (replace(record, '1', '2') AS record) FROM '{part}') "
+            f"TO '{other}' (FORMAT parquet)"
+        )
+    other.replace(part)
 
 
 def link(part: Path) -> None:
@@ -180,8 +201,10 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "empty": lambda part: part.write_bytes(b""),
     "noise": lambda part: part.write_bytes(b"PAR1" + b"\xff" * 1000 + b"PAR1"),
     "a bomb": bomb,
+    "a digit changed": a_digit_changed,
     "other columns": other_columns,
     "other kinds": other_kinds,
+    "a number for text": a_number_for_text,
     "a link": link,
 }
 
@@ -243,3 +266,17 @@ def test_a_folder_that_cannot_be_written(results: Path) -> None:
             compact(results)
     finally:
         results.chmod(0o700)
+
+
+@given(st.binary(max_size=100), st.integers(0, 10_000))
+def test_kept_files_with_bytes_changed(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, place: int
+) -> None:
+    root = tmp_path_factory.mktemp("fuzz")
+    one = Store(root).write(record("ppo", 0))
+    compact(root)
+    (part,) = parts(root)
+    whole = part.read_bytes()
+    place %= len(whole)
+    part.write_bytes(whole[:place] + data + whole[place + len(data) :])
+    assert load_records(root).records == [one]
