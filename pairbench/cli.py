@@ -476,15 +476,22 @@ def leaderboard(
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
-    from pairbench.leaderboard import build, render, write_site
+    from pairbench.leaderboard import build, write_site
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.leaderboard.overall import render_overall
     from pairbench.reproduce import marks
-    from pairbench.store import load_records, load_series
+    from pairbench.store import load_by_task, load_records, load_series
 
-    records = _report(*load_records(results))
-    if not records:
-        raise PairBenchError(f"there are no records in {results}: run something first")
+    if site is None and not (overall or tasks):
+        rebuilt = marks(results)
+        boards = (
+            board
+            for several in load_by_task(results, task)
+            for board in build(_some(_report(*several), results), task, marks=rebuilt)
+        )
+        _tell_boards(boards, form, task)
+        return
+    records = _some(_report(*load_records(results)), results)
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
         pages = [path for path in written if path.parent != site]
@@ -493,29 +500,56 @@ def leaderboard(
                 click.echo(path)
         click.echo(f"and {len(pages)} pages of runs and algorithms", err=True)
         return
-    if overall or tasks:
-        if task is not None:
-            raise PairBenchError("an overall board is of several tasks: name them with --tasks")
-        both = over_tasks(records, _names(tasks) or None)
-        if both is None:
-            raise PairBenchError(
-                "there is no overall board yet: it needs two tasks with an untrained row, and two "
-                "trained rows that have finished on both"
-            )
-        click.echo(render_overall(both, form), nl=False)
+    if task is not None:
+        raise PairBenchError("an overall board is of several tasks: name them with --tasks")
+    both = over_tasks(records, _names(tasks) or None)
+    if both is None:
+        raise PairBenchError(
+            "there is no overall board yet: it needs two tasks with an untrained row, and two "
+            "trained rows that have finished on both"
+        )
+    click.echo(render_overall(both, form), nl=False)
+
+
+def _some(records: list[Any], results: Path) -> list[Any]:
+    if not records:
+        raise PairBenchError(f"there are no records in {results}: run something first")
+    return records
+
+
+def _tell_boards(boards: Iterable[Any], form: str, task: str | None) -> None:
+    """Prints boards, as text one after another as they come."""
+    from pairbench.leaderboard import render
+
+    if form in ("table", "markdown"):
+        for number, board in enumerate(boards):
+            click.echo("\n" * (number > 0) + render(board, form), nl=False)
         return
-    boards = build(records, task, marks=marks(results))
+    known = list(boards)
     if form == "json" and task is None:
-        click.echo(json.dumps([json.loads(render(board, form)) for board in boards], indent=1))
-    elif form in ("json", "html", "csv", "latex"):
-        if len({board.task for board in boards}) > 1:
-            raise PairBenchError(
-                f"{form} holds one board: choose a task with --task "
-                f"({', '.join(sorted({board.task for board in boards}))})"
-            )
-        click.echo(render(boards[0], form), nl=False)
-    else:
-        click.echo("\n".join(render(board, form) for board in boards), nl=False)
+        click.echo(json.dumps([json.loads(render(board, form)) for board in known], indent=1))
+        return
+    if len({board.task for board in known}) > 1:
+        raise PairBenchError(
+            f"{form} holds one board: choose a task with --task "
+            f"({', '.join(sorted({board.task for board in known}))})"
+        )
+    click.echo(render(known[0], form), nl=False)
+
+
+@cli.command()
+@RESULTS
+def compact(results: Path) -> None:
+    """Keep a large folder's records in few files beside them, which boards are then read from.
+
+    The records stay as they are, and a board is the same with or without. `pairbench leaderboard`
+    then holds one task's records at a time in memory.
+    """
+    from pairbench.compact import compact as keep
+
+    found = keep(results)
+    _report([], found.problems)
+    click.echo(f"{found.records} records in {found.files} files in {results / '.compact'}")
 
 
 @cli.command()

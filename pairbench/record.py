@@ -121,7 +121,7 @@ class RunSpec(Strict):
     @property
     def identity(self) -> str:
         """SHA-256 (hex) of the canonical JSON of every field but `row`."""
-        return digest(self.model_dump(exclude={"row"}))
+        return digest(self.model_dump(include=IDENTIFYING))
 
     @property
     def configuration(self) -> str:
@@ -133,6 +133,10 @@ class RunSpec(Strict):
     def board(self) -> str:
         """SHA-256 (hex) of what the rows of one board share: task, version, settings, protocol."""
         return digest(self.model_dump(include={"task", "task_version", "task_config", "protocol"}))
+
+
+IDENTIFYING = set(RunSpec.model_fields) - {"row"}
+"""The fields that a run's identity is the digest of."""
 
 
 class Evaluation(BaseModel):
@@ -157,7 +161,8 @@ class Evaluation(BaseModel):
     @property
     def reward(self) -> float:
         """Mean of the primary scores: the run's one number."""
-        return sum(self.primary) / len(self.primary)
+        scores = self.primary
+        return sum(scores) / len(scores)
 
 
 class CurvePoint(BaseModel):
@@ -170,7 +175,9 @@ class CurvePoint(BaseModel):
     gradient_steps: int
     reward: float
     means: dict[str, float]
-    measures: dict[str, float] = Field(default={}, exclude_if=lambda measures: not measures)
+    measures: dict[str, float] = Field(
+        default_factory=dict, exclude_if=lambda measures: not measures
+    )
 
 
 class Stability(BaseModel):
@@ -221,7 +228,7 @@ class RunRecord(BaseModel):
     task_version: str
     task_config: dict[str, Any]
     protocol: Protocol
-    seed: int
+    seed: int = Field(ge=0)
     tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
     status: Literal["finished", "failed", "skipped"]
     reason: str | None = None
@@ -245,14 +252,17 @@ class RunRecord(BaseModel):
 
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:
-        if self.identity != self.spec.identity:
+        if self.identity != digest(self.model_dump(include=IDENTIFYING)):
             raise ValueError("identity is not the hash of the record's own specification")
         return self
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(value: Any) -> str:
     """Returns JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:

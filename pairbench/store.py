@@ -7,6 +7,7 @@
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
     <results>/.runs/<first 16 hex of the identity>.json                    its sign of life
     <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
+    <results>/.compact/                                                    `pairbench compact`
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
     <results>/tuning/<study>/                                              `pairbench tune`
 
@@ -33,7 +34,14 @@ from pydantic import ValidationError
 
 from pairbench.diary import sign_of_life
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write, check_parquet, read_file, set_aside, strict_json
+from pairbench.files import (
+    atomic_write,
+    check_parquet,
+    read_file,
+    set_aside,
+    strict_json,
+    uncollected,
+)
 from pairbench.record import SCHEMA_VERSION, RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -51,6 +59,10 @@ MOST_BYTES = 2**28
 
 RUNS = ".runs"
 """Folder of the runs' logs and signs of life."""
+
+
+COMPACT = ".compact"
+"""Folder of what `pairbench compact` keeps."""
 
 
 TUNING = "tuning"
@@ -157,7 +169,7 @@ class Store:
         except FileNotFoundError:
             return None, None
         except Unreadable as error:
-            with _disk(self.root):
+            with writing_to(self.root):
                 aside = _set_aside(path)
             return None, f"{path} was set aside as {aside.name}: {error}"
         return (record if record.status == "finished" else None), None
@@ -178,7 +190,7 @@ class Store:
         """
         path = self.path(record)
         written = []
-        with _disk(self.root):
+        with writing_to(self.root):
             if record.status == "failed":
                 number = 1
                 while (failed := path.with_suffix(f".failed-{number}.json")).exists():
@@ -236,7 +248,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         holder = self.root / ".pid.lock"
-        with _disk(self.root):
+        with writing_to(self.root):
             (self.root / ".checkpoints").mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / ".lock")
             try:
@@ -299,12 +311,32 @@ def read_record(path: Path) -> RunRecord:
         FileNotFoundError: there is no such file.
         Unreadable: it is cut short, foreign, of a newer schema, or not the run it says it is.
     """
+    return parse_record(record_bytes(path), path.name)
+
+
+def record_bytes(path: Path) -> bytes:
+    """Returns what is in a record's place.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no ordinary file, or too large, or not to be read.
+    """
     try:
-        raw = strict_json(read_file(path, follow=False))
+        return read_file(path, follow=False)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Unreadable(f"it cannot be read ({error.strerror})") from error
+
+
+def parse_record(data: bytes | str, name: str) -> RunRecord:
+    """Returns the record that a file of this name holds.
+
+    Raises:
+        Unreadable: as `read_record`.
+    """
+    try:
+        raw = strict_json(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Unreadable("it is not complete JSON, perhaps cut short") from error
     except ValueError as error:
@@ -323,33 +355,116 @@ def read_record(path: Path) -> RunRecord:
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise Unreadable(f"{where}: {message}" if where else message) from error
-    if not path.name.startswith(record.identity[:16]):
+    if not name.startswith(record.identity[:16]):
         raise Unreadable("its name is not that of its identity")
     return record
 
 
-def load_records(root: Path | str = "results") -> Records:
-    """Returns the records of a results folder and one sentence for each file that is none.
+def results_folder(root: Path | str) -> tuple[Path, list[str]]:
+    """Returns a results folder to read from, as `at_hand` does.
 
     Raises:
-        PairBenchError: there is no such folder.
+        PairBenchError: there is no such folder, or it is a url that cannot be read.
     """
     folder, problems = at_hand(root)
     if not folder.is_dir():
         raise PairBenchError(f"there is no results folder {folder}: run something first")
+    return folder, problems
+
+
+def places(folder: Path) -> list[Path]:
+    """Returns what a results folder has records in, in a fixed order: folders, and files in it."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.name not in (PAGES, TUNING)
+    ]
+
+
+def json_files(place: Path) -> list[Path]:
+    """Returns the files of a place that may be records, in a fixed order."""
+    found = [str(place)] if place.suffix == ".json" else []
+    for inside, folders, files in os.walk(place) if not place.is_symlink() else ():
+        found += [
+            os.path.join(inside, name)
+            for name in (*files, *folders)
+            if name.endswith(".json") and not name.startswith(".")
+        ]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return [Path(name) for name in sorted(found, key=lambda name: name.split(os.sep))]
+
+
+def load_records(root: Path | str = "results", task: str | None = None) -> Records:
+    """Returns the records of a results folder and one sentence for each file that is none.
+
+    Args:
+        root: the folder, or a url. What `pairbench compact` keeps of it is read instead of the
+            files that have not changed since.
+        task: records of this task only.
+
+    Raises:
+        PairBenchError: there is no such folder, or it is a url that cannot be read.
+    """
+    folder, left_out = results_folder(root)
+    found = _load(folder, places(folder), task)
+    return Records(found.records, left_out + found.problems)
+
+
+def load_by_task(root: Path | str = "results", task: str | None = None) -> Iterator[Records]:
+    """Yields the records of a compacted folder one task after another, so that memory is bounded.
+
+    The sentences come with the first. Of a folder that is not compacted all records come at once,
+    since no file says whose task it is of before it is read.
+
+    Raises:
+        PairBenchError: there is no such folder, or no record of `task` in one that is compacted.
+    """
+    folder, problems = results_folder(root)
+    if not (folder / COMPACT).is_dir():
+        found = load_records(folder)
+        yield Records(found.records, problems + found.problems)
+        return
+    homes: dict[str, list[Path]] = {}
+    for place in places(folder):
+        for name in sorted(_tasks(folder, place, problems)):
+            homes.setdefault(name, []).append(place)
+    if task is not None and task not in homes:
+        from pairbench.leaderboard.board import unknown
+
+        raise PairBenchError(unknown("task", task, sorted(homes), "in these results"))
+    if not homes:
+        yield Records([], problems)
+    for name in sorted(homes) if task is None else [task]:
+        yield Records(_load(folder, homes[name], name).records, problems)
+        problems = []
+
+
+def _tasks(folder: Path, place: Path, problems: list[str]) -> set[str]:
+    """The tasks of the records in a place; appends what is wrong there."""
+    from pairbench.compact import rows
+
+    kept, wrong = rows(folder, place, texts=False)
+    problems += wrong
+    tasks = set()
+    for path in json_files(place):
+        row = kept.get(path.relative_to(folder).as_posix())
+        if row is not None and row.is_of(path):
+            tasks.add(row.task)
+            continue
+        with suppress(FileNotFoundError):
+            try:
+                tasks.add(read_record(path).task)
+            except Unreadable as error:
+                problems.append(f"{path} is not used: {error}")
+    return tasks
+
+
+@uncollected()
+def _load(folder: Path, inside: Sequence[Path], task: str | None) -> Records:
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}
-    for path in sorted(folder.rglob("*.json")):
-        parts = path.relative_to(folder).parts
-        if parts[0] in (PAGES, TUNING) or any(part.startswith(".") for part in parts):
-            continue
-        try:
-            record = read_record(path)
-        except Unreadable as error:
-            problems.append(f"{path} is not used: {error}")
-            continue
-        except FileNotFoundError:  # renamed by a running writer since it was listed
-            continue
+    problems: list[str] = []
+    for path, record in _read_all(folder, inside, task, problems):
         if record.status == "failed":
             number = path.stem.rpartition("-")[2]
             attempt = int(number) if number.isdigit() else 0
@@ -363,6 +478,35 @@ def load_records(root: Path | str = "results") -> Records:
     return Records(ordered, problems)
 
 
+def _read_all(
+    folder: Path, inside: Sequence[Path], task: str | None, problems: list[str]
+) -> Iterator[tuple[Path, RunRecord]]:
+    """Yields the records of some places, each with its file; appends what is wrong there."""
+    from pairbench.compact import rows
+
+    compacted = (folder / COMPACT).is_dir()
+    for place in inside:
+        kept, wrong = rows(folder, place, task) if compacted else ({}, [])
+        problems += wrong
+        for path in json_files(place):
+            row = kept.pop(path.relative_to(folder).as_posix(), None) if kept else None
+            record = None
+            if row is not None and row.is_of(path):
+                if task is not None and row.task != task:
+                    continue
+                with suppress(Unreadable):
+                    record = parse_record(row.text or "", path.name)
+            try:
+                record = record or read_record(path)
+            except Unreadable as error:
+                problems.append(f"{path} is not used: {error}")
+                continue
+            except FileNotFoundError:  # renamed by a running writer since it was listed
+                continue
+            if task is None or record.task == task:
+                yield path, record
+
+
 def write_series(path: Path, series: Mapping[str, np.ndarray]) -> str:
     """Writes columns of equal length as float32 Parquet (zstd), atomically; returns its SHA-256.
 
@@ -370,7 +514,7 @@ def write_series(path: Path, series: Mapping[str, np.ndarray]) -> str:
     """
     import numpy as np
 
-    return _write_columns(
+    return write_columns(
         path, {name: np.asarray(column, dtype=np.float32) for name, column in series.items()}
     )
 
@@ -379,7 +523,7 @@ def write_texts(path: Path, texts: Mapping[str, list[str]]) -> str:
     """Writes columns of text of equal length likewise; returns the file's SHA-256."""
     import numpy as np
 
-    return _write_columns(
+    return write_columns(
         path, {name: np.array(column, dtype=object) for name, column in texts.items()}
     )
 
@@ -394,7 +538,7 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     return {name: [str(text) for text in column] for name, column in columns.items()}
 
 
-def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
     import duckdb
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -558,7 +702,7 @@ def _quoted(path: Path | str) -> str:
 
 
 @contextmanager
-def _disk(root: Path) -> Iterator[None]:
+def writing_to(root: Path) -> Iterator[None]:
     """Turns what the file system refuses into one sentence."""
     cause: BaseException
     try:

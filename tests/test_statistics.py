@@ -94,6 +94,48 @@ def test_sampled_sign_flips_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatc
     assert sampled == pytest.approx(exact, abs=0.006)  # four standard errors at 100,000 draws
 
 
+def test_many_rows_at_once_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws, so that a board does not depend on which rows are asked for together."""
+    monkeypatch.setattr(comparisons, "EXACT_FLIPS", 4)
+    draw = generator(5, "test")
+    rows = [draw.normal(size=count) for count in (7, 3, 7, 2, 7, 1)]
+    gaps = draw.normal(size=(7, 3))
+    gaps[2, 1] = np.nan
+    tables = [*rows, draw.normal(size=(7, 3)), gaps]
+
+    def gathered(strata: Sequence[statistics.Array]) -> statistics.Array:
+        return np.asarray(
+            np.nanmean(np.nanmean(strata[0].reshape(*strata[0].shape[:2], -1), 1), -1)
+        )
+
+    for found, own in (
+        (statistics.iqm_intervals(rows), [statistics.iqm_interval(row) for row in rows]),
+        (statistics.mean_intervals(tables), [statistics.mean_interval(one) for one in tables]),
+        (
+            statistics.mean_intervals(tables),
+            [statistics.bootstrap([one], gathered) for one in tables],
+        ),
+        (
+            statistics.iqm_intervals(rows),
+            [statistics.bootstrap([row], lambda s: statistics.iqm(s[0])) for row in rows],
+        ),
+    ):
+        for one, other in zip(found, own, strict=True):
+            assert (one.low is None) == (other.low is None)
+            numbers = [[x for x in estimate if x is not None] for estimate in (one, other)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-9, abs=1e-12)
+    together = statistics.sign_flip_p_values(rows)
+    assert together == [statistics.sign_flip_p_value(row) for row in rows]
+    for wrong in (statistics.iqm_intervals, statistics.mean_intervals):
+        with pytest.raises(ValueError, match="at least one"):
+            wrong([[1.0], []])
+
+
+def test_equal_scores_have_no_width() -> None:
+    for own in (statistics.mean_interval([0.1] * 7), statistics.iqm_interval([0.1] * 7)):
+        assert own.low == own.high == own.estimate == pytest.approx(0.1)
+
+
 def test_one_seed_has_no_interval() -> None:
     assert statistics.iqm_interval([3.0]) == (3.0, None, None)
     assert statistics.paired_difference([3.0], [1.0]) == (2.0, None, None)

@@ -9,7 +9,7 @@ from pairbench.leaderboard.compare import Comparison, compare, compare_all
 from pairbench.leaderboard.formats import FORMATS, render
 from pairbench.leaderboard.overall import Overall, overall, render_overall
 from pairbench.leaderboard.site import write_site
-from pairbench.store import load_records
+from pairbench.store import load_by_task
 
 __all__ = [
     "FORMATS",
@@ -43,7 +43,11 @@ class _Verb(ModuleType):
             task: boards of this task only.
             format: one of `FORMATS`, or None for `Board` objects.
         """
-        boards = build(load_records(Path(results)).records, task)
+        boards = [
+            board
+            for records, _ in load_by_task(Path(results), task)
+            for board in build(records, task)
+        ]
         return boards if format is None else "\n".join(render(board, format) for board in boards)
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
+from pairbench.files import uncollected
 from pairbench.record import Budget, CurvePoint, Protocol, RunRecord, Tuning, canonical, digest
 from pairbench.reproduce import Reproduction, Verdict
 
@@ -45,7 +46,15 @@ JUDGES, CAVEAT, DATA = "judges", "caveat", "data_sha256"
 """What a task's provenance calls its judges' cards, what readers must know, and its data's hash."""
 
 Status = Literal["finished", "partial", "failed", "skipped"]
-Scores = dict[int, list[float]]
+Scores = dict[int, statistics.Array]
+Rates = dict[int, float]
+"""By seed, as `Scores`."""
+
+Quantity = tuple[Literal["reward", "way", "measure", "curve"], str | int]
+"""The rewards, another way's, a measure, or the rewards at a point of the curve."""
+
+Wins = dict[tuple[str, str], Rates]
+"""Of each row over each other."""
 
 
 class Reward(BaseModel):
@@ -267,6 +276,7 @@ class Board(BaseModel):
         return [row for row in self.rows if row.rank is not None]
 
 
+@uncollected()
 def build(
     records: Iterable[RunRecord],
     task: str | None = None,
@@ -290,16 +300,18 @@ def build(
     if task is not None:
         known = sorted({record.task for record in kept})
         if task not in known:
-            raise PairBenchError(_unknown("task", task, known, "in these results"))
+            raise PairBenchError(unknown("task", task, known, "in these results"))
         kept = [record for record in kept if record.task == task]
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    groups: dict[Any, list[RunRecord]] = defaultdict(list)  # digests of few, not of each record
     for record in kept:
-        groups[record.spec.board].append(record)
+        groups[
+            record.task, record.task_version, canonical(record.task_config), record.protocol
+        ].append(record)
     boards = sorted(
         (
             _board(part, of_part, baseline)
-            for identity, group in groups.items()
-            for part, of_part in _by_data(identity, group).items()
+            for group in groups.values()
+            for part, of_part in _by_data(group[0].spec.board, group).items()
         ),
         key=lambda board: (board.task, -(board.protocol.budget.steps or 0), board.board),
     )
@@ -344,27 +356,27 @@ def budget_label(budget: Budget) -> str:
 
 def finished_scores(records: Iterable[RunRecord]) -> Scores:
     """Returns the primary scores of the finished records by seed."""
-    return {r.seed: r.evaluation.primary for r in records if r.evaluation is not None}
+    return {r.seed: np.array(r.evaluation.primary) for r in _done(records) if r.evaluation}
 
 
-def win_rates(
-    ours: Mapping[int, list[float]], theirs: Mapping[int, list[float]]
-) -> dict[int, float]:
+def win_rates(ours: Scores, theirs: Scores) -> Rates:
     """Returns the win rate over contexts of each seed that both have, by seed.
 
     Raises:
         PairBenchError: if a seed's two runs were scored on different numbers of contexts.
     """
-    rates = {}
-    for seed in sorted(ours.keys() & theirs.keys()):
+    seeds = sorted(ours.keys() & theirs.keys())
+    for seed in seeds:
         if len(ours[seed]) != len(theirs[seed]):
             raise PairBenchError(
                 f"two records of one board were evaluated on {len(ours[seed])} and "
                 f"{len(theirs[seed])} contexts at seed {seed}, which cannot be compared head to "
                 "head: remove the one that is wrong from the results folder"
             )
-        rates[seed] = float(statistics.win_rate(ours[seed], theirs[seed]))
-    return rates
+    if len({len(ours[seed]) for seed in seeds}) == 1:  # as ever, and then all seeds at once
+        x, y = (np.array([own[seed] for seed in seeds]) for own in (ours, theirs))
+        return dict(zip(seeds, statistics.win_rate(x, y).tolist(), strict=True))
+    return {seed: float(statistics.win_rate(ours[seed], theirs[seed])) for seed in seeds}
 
 
 def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -374,9 +386,10 @@ def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     the first in alphabetical order; two that share a name are told apart by eight characters of
     their digest.
     """
-    configurations: dict[str, list[RunRecord]] = defaultdict(list)
+    groups: dict[Any, list[RunRecord]] = defaultdict(list)
     for record in records:
-        configurations[record.spec.configuration].append(record)
+        groups[record.algorithm, canonical(record.algorithm_config), record.tuning].append(record)
+    configurations = {group[0].spec.configuration: group for group in groups.values()}
     names = {key: min(r.row for r in group) for key, group in configurations.items()}
     shared = list(names.values())
     return {
@@ -393,7 +406,8 @@ def near(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
 
 
-def _unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
+def unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
+    """Returns a sentence: there is no such thing there, and which of the known may be meant."""
     if not known:
         return f"no {kind} {name!r} {where}: there are no records, run something first"
     return f"no {kind} {name!r} {where}: did you mean {', '.join(near(name, known))}?"
@@ -402,10 +416,15 @@ def _unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
 def distinct(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Returns one record per identity, a finished one where there is one, in a fixed order."""
     order = {"finished": 0, "failed": 1, "skipped": 2}
-    best: dict[str, RunRecord] = {}
-    for record in sorted(records, key=lambda r: (order[r.status], r.row, r.model_dump_json())):
-        best.setdefault(record.identity, record)
-    return sorted(best.values(), key=lambda record: record.identity)
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        found[record.identity].append(record)
+    return [
+        same[0]
+        if len(same) == 1
+        else min(same, key=lambda r: (order[r.status], r.row, r.model_dump_json()))
+        for _, same in sorted(found.items())
+    ]
 
 
 def _by_data(identity: str, records: list[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -431,19 +450,29 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
     scores = {name: finished_scores(group) for name, group in rows.items()}
     floors = {name for name, group in rows.items() if group[0].regime == UNTRAINED}
     anchor = _baseline_row(rows, scores, baseline)
-    built = []
-    for name, group in rows.items():
-        opponents = [n for n in rows if n != name and n not in floors and scores[n]]
-        built.append(
-            _row(
-                name,
-                group,
-                floor=name in floors,
-                reference=scores[anchor] if anchor and anchor != name else None,
-                untrained=rows[anchor] if anchor in floors else None,
-                opponents=[scores[n] for n in opponents],
-            )
+    wins = {(a, b): win_rates(scores[a], scores[b]) for a, b in permutations(scores, 2)}
+    asked = {name: _quantities(_done(group)) for name, group in rows.items()}
+    rewards = iter(_rewards([values for own in asked.values() for values in own.values()]))
+    reached = {name: dict(zip(own, rewards)) for name, own in asked.items()}
+    compared = _rates(
+        [[wins[name, anchor]] if anchor not in (None, name) else [] for name in rows]
+        + [[wins[name, n] for n in rows if n != name and n not in floors] for name in rows]
+    )
+    built = [
+        _row(
+            name,
+            group,
+            floor=name in floors,
+            reference=scores[anchor] if anchor and anchor != name else None,
+            untrained=rows[anchor] if anchor in floors else None,
+            win_rate=win_rate,
+            head_to_head=head_to_head,
+            reached=reached[name],
         )
+        for (name, group), win_rate, head_to_head in zip(
+            rows.items(), compared[: len(rows)], compared[len(rows) :], strict=True
+        )
+    ]
     built.sort(key=_order)
     _rank(built)
     first = records[0]
@@ -467,8 +496,8 @@ def _board(identity: str, records: list[RunRecord], baseline: str) -> Board:
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
         baseline=anchor,
         rows=built,
-        strengths=_strengths(met),
-        head_to_head=_matrix(met),
+        strengths=_strengths(met, wins),
+        head_to_head=_matrix(list(met), wins),
         pairs=_pairs(met),
         provenance=_provenance(records),
     )
@@ -481,9 +510,11 @@ def _row(
     floor: bool,
     reference: Scores | None,
     untrained: list[RunRecord] | None,
-    opponents: list[Scores],
+    win_rate: Rate | None,
+    head_to_head: Rate | None,
+    reached: Mapping[Quantity, Reward],
 ) -> Row:
-    done = [r for r in records if r.status == "finished" and r.evaluation is not None]
+    done = _done(records)
     failed = [r for r in records if r.status == "failed"]
     status: Status = "finished" if done else "failed" if failed else "skipped"
     if done and failed:
@@ -506,23 +537,17 @@ def _row(
     if not done:
         return row
     mine = finished_scores(done)
-    evaluations = [r.evaluation for r in done if r.evaluation is not None]
-    rewards = [e.reward for e in evaluations]
-    row.reward = _reward(rewards)
+    rewards = [r.evaluation.reward for r in done if r.evaluation is not None]
+    row.reward = reached["reward", 0]
+    row.other_rewards = {str(name): own for (kind, name), own in reached.items() if kind == "way"}
+    row.measures = {str(name): own for (kind, name), own in reached.items() if kind == "measure"}
+    points = zip(*(record.curve for record in done), strict=False)
+    row.curve = [_band(several, reached["curve", k]) for k, several in enumerate(points)]
     row.rewards = {r.seed: _round(reward) for r, reward in zip(done, rewards, strict=True)}
     row.date = max(str(r.provenance.get("started", ""))[:10] for r in done) or None
     row.environments = sorted({text for r in done if (text := _environment(r.provenance))})
-    for way in dict.fromkeys(way for e in evaluations for way in list(e.scores)[1:]):
-        row.other_rewards[way] = _reward(
-            [float(np.mean(e.scores[way])) for e in evaluations if way in e.scores]
-        )
-    for measure in sorted({m for e in evaluations for m in e.measures}):
-        row.measures[measure] = _reward(
-            [e.measures[measure] for e in evaluations if measure in e.measures]
-        )
-    if reference:
-        row.win_rate = _rate([win_rates(mine, reference)])
-    row.head_to_head = _rate([win_rates(mine, other) for other in opponents])
+    row.win_rate = win_rate
+    row.head_to_head = head_to_head
     row.median = _round(float(statistics.median(rewards)))
     row.seed_sd = _deviation(rewards)
     row.stability = RowStability(
@@ -533,7 +558,6 @@ def _row(
     )
     row.reliability = _reliability(done, rewards)
     row.cost = _cost(done)
-    row.curve = _curve(done)
     row.at_kl = _at_kl(done, untrained or [])
     if status == "finished" and not floor:
         gain = _no_gain(mine, reference) if reference and untrained else None
@@ -541,13 +565,34 @@ def _row(
     return row
 
 
+def _done(records: Iterable[RunRecord]) -> list[RunRecord]:
+    return [r for r in records if r.status == "finished" and r.evaluation is not None]
+
+
+def _quantities(done: list[RunRecord]) -> dict[Quantity, list[float]]:
+    """Returns what gets an interval over a row's seeds: of all rows of a board in one go."""
+    if not done:
+        return {}
+    evaluations = [r.evaluation for r in done if r.evaluation is not None]
+    found: dict[Quantity, list[float]] = {("reward", 0): [e.reward for e in evaluations]}
+    for way in dict.fromkeys(way for e in evaluations for way in list(e.scores)[1:]):
+        found["way", way] = [float(np.mean(e.scores[way])) for e in evaluations if way in e.scores]
+    for name in sorted({name for e in evaluations for name in e.measures}):
+        found["measure", name] = [e.measures[name] for e in evaluations if name in e.measures]
+    for k, points in enumerate(zip(*(record.curve for record in done), strict=False)):
+        found["curve", k] = [point.reward for point in points]
+    return found
+
+
 def _reliability(done: list[RunRecord], rewards: Sequence[float]) -> RowReliability:
     curves = [[point.reward for point in record.curve] for record in done]
     found = RowReliability(risk_runs=_round(statistics.risk_across_runs(rewards)))
     points = min(map(len, curves))
     if points > 2:
-        jitter = [statistics.dispersion_across_time(curve) for curve in curves]
-        falls = [statistics.short_term_risk(curve) for curve in curves]
+        alike = len(set(map(len, curves))) == 1
+        runs = [curves] if alike else [[curve] for curve in curves]
+        jitter = np.concatenate([statistics.dispersion_across_time(run) for run in runs])
+        falls = np.concatenate([statistics.short_term_risk(run) for run in runs])
         found.dispersion_time = _round(float(statistics.iqm(jitter)))
         found.risk_time = _round(float(statistics.iqm(falls)))
     if points and len(curves) > 1:
@@ -556,33 +601,31 @@ def _reliability(done: list[RunRecord], rewards: Sequence[float]) -> RowReliabil
     return found
 
 
-def _strengths(scores: Mapping[str, Scores]) -> list[Strength]:
+def _strengths(scores: Mapping[str, Scores], wins: Wins) -> list[Strength]:
     """Strengths from the contexts won at each seed; a seed counts for the pairs that both have."""
     names = list(scores)
     if len(names) < 2:
         return []
-    seeds = sorted({seed for own in scores.values() for seed in own})
-    wins = np.zeros((len(seeds), len(names), len(names)))
+    place = {seed: k for k, seed in enumerate(sorted({s for own in scores.values() for s in own}))}
+    won = np.zeros((len(place), len(names), len(names)))
     for i, j in permutations(range(len(names)), 2):
-        ours, theirs = scores[names[i]], scores[names[j]]
-        for seed, share in win_rates(ours, theirs).items():
-            wins[seeds.index(seed), i, j] = share * len(ours[seed])
-    if not wins.any():
+        for seed, share in wins[names[i], names[j]].items():
+            won[place[seed], i, j] = share * len(scores[names[i]][seed])
+    if not won.any():
         return []
-    found = statistics.bradley_terry_intervals(wins)
+    found = statistics.bradley_terry_intervals(won)
     return [
         Strength(row=name, **rate(estimate).model_dump())
         for name, estimate in zip(names, found, strict=True)
     ]
 
 
-def _matrix(scores: Mapping[str, Scores]) -> HeadToHead | None:
-    names = list(scores)
+def _matrix(names: Sequence[str], wins: Wins) -> HeadToHead | None:
     if len(names) < 2:
         return None
-    found = [[win_rates(scores[a], scores[b]) if a != b else {} for b in names] for a in names]
+    found = [[wins.get((a, b), {}) for b in names] for a in names]
     return HeadToHead(
-        rows=names,
+        rows=list(names),
         shares=[
             [_round(sum(rates.values()) / len(rates)) if rates else None for rates in line]
             for line in found
@@ -599,20 +642,29 @@ def shared_means(ours: Scores, theirs: Scores) -> tuple[list[int], np.ndarray, n
 
 
 def _pairs(scores: Mapping[str, Scores]) -> list[Pair]:
-    found = []
+    means = {name: {seed: own[seed].mean() for seed in own} for name, own in scores.items()}
+    names, gaps = [], []
     for a, b in combinations(scores, 2):
-        seeds, x, y = shared_means(scores[a], scores[b])
-        if seeds:
-            gap = rate(statistics.paired_difference(x, y))
-            p_value = _round(statistics.sign_flip_p_value(x - y))
-            found.append(
-                Pair(a=a, b=b, n_seeds=len(seeds), difference=gap, p_value=p_value, p_holm=p_value)
-            )
-    if found:
-        corrected = statistics.holm([pair.p_value for pair in found])
-        for pair, p_value in zip(found, corrected.tolist(), strict=True):
+        if seeds := sorted(means[a].keys() & means[b].keys()):
+            names.append((a, b))
+            gaps.append([means[a][seed] - means[b][seed] for seed in seeds])
+    tested = zip(statistics.mean_intervals(gaps), statistics.sign_flip_p_values(gaps), strict=True)
+    pairs = [
+        Pair(
+            a=a,
+            b=b,
+            n_seeds=len(gap),
+            difference=rate(difference),
+            p_value=_round(p_value),
+            p_holm=_round(p_value),
+        )
+        for (a, b), gap, (difference, p_value) in zip(names, gaps, tested, strict=True)
+    ]
+    if pairs:
+        corrected = statistics.holm([pair.p_value for pair in pairs])
+        for pair, p_value in zip(pairs, corrected.tolist(), strict=True):
             pair.p_holm = _round(p_value)
-    return found
+    return pairs
 
 
 def _environment(provenance: Mapping[str, Any]) -> str:
@@ -786,20 +838,14 @@ def _cost(records: list[RunRecord]) -> RowCost:
     )
 
 
-def _curve(records: list[RunRecord]) -> list[CurveBand]:
+def _band(points: Sequence[CurvePoint], reward: Reward) -> CurveBand:
     """The k-th points of all seeds make the row's k-th: evaluations are evenly spaced."""
-    bands = []
-    for points in zip(*(record.curve for record in records), strict=False):
-        reward = _reward([point.reward for point in points])
-        bands.append(
-            CurveBand(
-                steps=_round(sum(p.steps for p in points) / len(points)),
-                labels=_round(sum(p.labels for p in points) / len(points)),
-                **reward.model_dump(),
-                along=_along(points),
-            )
-        )
-    return bands
+    return CurveBand(
+        steps=_round(sum(p.steps for p in points) / len(points)),
+        labels=_round(sum(p.labels for p in points) / len(points)),
+        **reward.model_dump(),
+        along=_along(points),
+    )
 
 
 def _along(points: Sequence[CurvePoint]) -> dict[str, float]:
@@ -826,17 +872,30 @@ def _over(
 
 
 def _reward(values: Sequence[float]) -> Reward:
-    estimate, low, high = statistics.iqm_interval(values)
-    return Reward(iqm=_round(estimate), low=_optional(low), high=_optional(high))
+    return _rewards([values])[0]
 
 
-def _rate(opponents: list[dict[int, float]]) -> Rate | None:
-    """The mean over opponents of the mean win rate over the seeds shared with each."""
-    seeds = sorted({seed for rates in opponents for seed in rates})
-    if not seeds:
-        return None
-    table = [[rates.get(seed, np.nan) for rates in opponents if rates] for seed in seeds]
-    return rate(statistics.mean_interval(table, limits=(0.0, 1.0)))
+def _rewards(quantities: Sequence[Sequence[float]]) -> list[Reward]:
+    """Returns the reward of each quantity, of which the values are over seeds."""
+    return [
+        Reward(iqm=_round(estimate), low=_optional(low), high=_optional(high))
+        for estimate, low, high in statistics.iqm_intervals(quantities)
+    ]
+
+
+def _rates(comparisons: Sequence[Sequence[Rates]]) -> list[Rate | None]:
+    """Returns of each row's opponents the mean over them of the mean win rate at shared seeds."""
+    met = [[rates for rates in opponents if rates] for opponents in comparisons]
+    tables = [
+        [
+            [rates.get(seed, np.nan) for rates in opponents]
+            for seed in sorted(set().union(*opponents))
+        ]
+        for opponents in met
+        if opponents
+    ]
+    found = iter(statistics.mean_intervals(tables, limits=(0.0, 1.0)))
+    return [rate(next(found)) if opponents else None for opponents in met]
 
 
 def rate(value: statistics.Estimate) -> Rate:
@@ -939,7 +998,7 @@ def flat(
     for key, item in value.items():
         if prefix == "task." and key in leave:
             continue
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):  # as JSON has it
             yield from flat(item, f"{prefix}{key}.", leave)
         elif item is not None:
             yield f"{prefix}{key}", item

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pairbench.seeding import generator
 from pairbench.statistics.aggregates import Array, iqm
-from pairbench.statistics.intervals import SEED, Estimate, bootstrap, mean_interval
+from pairbench.statistics.intervals import SEED, Estimate, bootstrap, in_groups, mean_interval
 
 EXACT_FLIPS = 20
 
@@ -94,25 +96,47 @@ def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:
     Raises:
         ValueError: if there is no difference.
     """
-    values = np.sort(np.asarray(differences, dtype=np.float64).ravel())
-    if not values.size:
+    return sign_flip_p_values([differences], draws)[0]
+
+
+def sign_flip_p_values(rows: Sequence[ArrayLike], draws: int = 100_000) -> list[float]:
+    """Returns `sign_flip_p_value` of each row of differences, those of one length in one go.
+
+    Raises:
+        ValueError: if a row has no difference.
+    """
+    tables = [np.sort(np.asarray(row, dtype=np.float64).ravel()) for row in rows]
+    if not all(table.size for table in tables):
         raise ValueError("a sign-flip test needs at least one difference")
-    observed = abs(values.sum()) - 1e-9 * np.abs(values).sum()
-    if values.size <= EXACT_FLIPS:
-        sums = np.zeros(1)
-        for value in values:
-            sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= observed))
-    stream = generator(SEED, f"sign-flip:{values.size}")
-    hits = sum(
-        int(
-            np.sum(
-                np.abs((stream.integers(0, 2, (size, values.size)) * 2 - 1) @ values) >= observed
-            )
-        )
-        for size in _chunks(draws, 10_000)
-    )
-    return (hits + 1) / (draws + 1)
+    return in_groups(tables, lambda several, _: _sign_flips(several, draws))
+
+
+def _sign_flips(rows: Array, draws: int) -> list[float]:
+    count = rows.shape[1]
+    observed = np.abs(rows.sum(axis=1)) - 1e-9 * np.abs(rows).sum(axis=1)
+    if count <= EXACT_FLIPS:
+        return [_exact_flips(row, least) for row, least in zip(rows, observed, strict=True)]
+    hits = np.zeros(len(rows), dtype=np.int64)
+    for signs in _signs(count, draws):
+        hits += (np.abs(rows @ signs.astype(np.float64)) >= observed[:, None]).sum(axis=1)
+    return [(own + 1) / (draws + 1) for own in hits.tolist()]
+
+
+@lru_cache(maxsize=2)  # all boards of as many seeds ask for the same
+def _signs(count: int, draws: int) -> list[NDArray[np.int8]]:
+    """Returns random signs of `count` differences, in parts that a processor's cache holds."""
+    stream = generator(SEED, f"sign-flip:{count}")
+    return [
+        (stream.integers(0, 2, (size, count)) * 2 - 1).T.astype(np.int8, order="C")
+        for size in _chunks(draws, 1_000)
+    ]
+
+
+def _exact_flips(values: Array, least: float) -> float:
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return float(np.mean(np.abs(sums) >= least))
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> Array:

@@ -34,8 +34,8 @@ def drawdown(curve: ArrayLike) -> float:
     return float(drawdowns(curve).max())
 
 
-def differences(curve: ArrayLike, times: ArrayLike | None = None) -> Array:
-    """Returns the changes between successive points of a curve (P,): (P - 1,), the trend removed.
+def differences(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
+    """Returns the changes between successive points of curves (..., P), the trend removed.
 
     With `times` (P,), increasing, they are changes per unit of time, and curves measured at
     different intervals can be compared.
@@ -43,21 +43,21 @@ def differences(curve: ArrayLike, times: ArrayLike | None = None) -> Array:
     Raises:
         ValueError: if there are fewer than two points, or the times do not fit or do not increase.
     """
-    values = np.asarray(curve, dtype=np.float64)
-    if values.ndim != 1 or values.size < 2:
+    values = np.asarray(curves, dtype=np.float64)
+    if not values.ndim or values.shape[-1] < 2:
         raise ValueError("changes along a learning curve need at least two points")
     if times is None:
         return np.asarray(np.diff(values))
     at = np.asarray(times, dtype=np.float64)
-    if at.shape != values.shape or (np.diff(at) <= 0).any():
+    if at.shape != values.shape[-1:] or (np.diff(at) <= 0).any():
         raise ValueError("a learning curve needs one time per point, each later than the last")
     return np.asarray(np.diff(values) / np.diff(at))
 
 
 def conditional_value_at_risk(
     values: ArrayLike, tail: float = TAIL, *, upper: bool = False
-) -> float:
-    """Returns the mean of the values (n,) at or below their `tail` quantile.
+) -> Array:
+    """Returns the mean of those of the values (..., n) at or below their `tail` quantile.
 
     With `upper`, of those at or above the 1 - `tail` quantile. Of up to 20 different values and a
     tail of 0.05 it is the worst one.
@@ -65,28 +65,31 @@ def conditional_value_at_risk(
     Raises:
         ValueError: if there is no value or the tail is not in (0, 1].
     """
-    array = np.asarray(values, dtype=np.float64).ravel()
+    array = np.asarray(values, dtype=np.float64)
     if not array.size or not 0 < tail <= 1:
         raise ValueError("a value at risk needs values, and a tail above 0 and up to 1")
     signed = -array if upper else array
-    worst = signed[signed <= np.quantile(signed, tail)]
-    return float(-worst.mean() if upper else worst.mean())
+    worst = signed <= np.quantile(signed, tail, axis=-1, keepdims=True)
+    mean = np.where(worst, signed, 0.0).sum(axis=-1) / worst.sum(axis=-1)
+    return np.asarray(-mean if upper else mean)
 
 
-def dispersion_across_time(curve: ArrayLike, times: ArrayLike | None = None) -> float:
+def dispersion_across_time(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
     """Returns the interquartile range of a run's changes between evaluations: how much it jitters.
 
-    A steady climb, however steep, has none. The paper's DT; see `differences` for the arguments.
+    A steady climb, however steep, has none. The paper's DT, of each of the curves (..., P); see
+    `differences` for the times.
     """
-    return _interquartile_range(differences(curve, times))
+    high, low = np.quantile(differences(curves, times), [0.75, 0.25], axis=-1)
+    return np.asarray(high - low)
 
 
-def short_term_risk(curve: ArrayLike, times: ArrayLike | None = None, tail: float = TAIL) -> float:
+def short_term_risk(curves: ArrayLike, times: ArrayLike | None = None, tail: float = TAIL) -> Array:
     """Returns the mean of a run's worst changes between evaluations: lower is worse.
 
-    The paper's SRT, the conditional value at risk of `differences`.
+    The paper's SRT, the conditional value at risk of `differences`, of each of the curves (..., P).
     """
-    return conditional_value_at_risk(differences(curve, times), tail)
+    return conditional_value_at_risk(differences(curves, times), tail)
 
 
 def long_term_risk(curve: ArrayLike, tail: float = TAIL) -> float:
@@ -94,7 +97,7 @@ def long_term_risk(curve: ArrayLike, tail: float = TAIL) -> float:
 
     The paper's LRT. Of up to 20 evaluations it is `drawdown`.
     """
-    return conditional_value_at_risk(drawdowns(curve), tail, upper=True)
+    return float(conditional_value_at_risk(drawdowns(curve), tail, upper=True))
 
 
 def dispersion_across_runs(curves: ArrayLike) -> Array:
@@ -117,9 +120,4 @@ def risk_across_runs(scores: ArrayLike, tail: float = TAIL) -> float:
 
     The paper's RR. Of up to 20 runs and the usual tail it is the worst run's score.
     """
-    return conditional_value_at_risk(scores, tail)
-
-
-def _interquartile_range(values: Array) -> float:
-    high, low = np.quantile(values, [0.75, 0.25])
-    return float(high - low)
+    return float(conditional_value_at_risk(scores, tail))

@@ -87,7 +87,7 @@ def bradley_terry_intervals(
     summed = drawn @ canonical(table).reshape(seeds, -1)
     values = bradley_terry(summed.reshape(replicates, rows, rows), draws, estimates)
     return [
-        widened([estimate], values[:, [row]], [count], level)[0]
+        widened([estimate], values[:, row][None], [count], level)[0]
         if count > 1
         else Estimate(float(estimate), None, None)
         for row, (estimate, count) in enumerate(zip(estimates, present.tolist(), strict=True))
@@ -100,20 +100,25 @@ def _fit(wins: Array, start: Array) -> Array:
     rows = wins.shape[-1]
     strengths = np.tile(start, (len(wins), 1))
     diagonal = np.arange(rows)
-    for _ in range(200):
+    for turn in range(200):
         expected = 1 / (1 + np.exp(strengths[..., None, :] - strengths[..., :, None]))
         gradient = (wins - met * expected).sum(axis=-1)
         curvature = met * expected * (1 - expected)
+        if turn == 0:  # from one place, with one curvature for all: enough for a first step
+            curvature = curvature.mean(axis=0, keepdims=True)
         hessian = -curvature
         hessian[..., diagonal, diagonal] = curvature.sum(axis=-1)
         hessian += 1.0 / rows  # the mean is free: held at zero
         try:
-            step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+            if turn == 0:
+                step = np.linalg.solve(hessian[0], gradient.T).T
+            else:
+                step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         except np.linalg.LinAlgError:
             break
         size = np.abs(step).max(axis=-1, keepdims=True)
         strengths += step / np.maximum(size, 1.0)
-        if size.max() < 1e-9:
+        if size.max() < 1e-7:  # what is left is of the order of its square
             return np.asarray(strengths - strengths.mean(axis=-1, keepdims=True))
     raise ValueError(
         "no finite strengths fit these wins: a row won or lost everything, or two never met; "

@@ -17,26 +17,25 @@ TASKS, SEEDS = 25, 50  # times eight rows: 10,000 runs
 
 
 def test_seconds_of_ten_thousand_records(tmp_path: Path) -> None:
-    """Loading takes under 5 s of the processor; ranking, whose goal that is too, misses it.
-
-    Most of the ranking is bootstrap intervals of 200 rows with their curves, 10,000 resamples each.
-    """
+    """Loading and ranking together take under 5 s of the processor, the median of three times."""
     store = Store(tmp_path)
     for task in range(TASKS):
         for row in ROWS:
             for seed in range(SEEDS):
-                one = record(row, seed, task=f"task-{task}")
+                one = record(row, seed, task=f"task-{task}", level=ROWS[row][2] + 10 * task)
                 path = store.path(one)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(as_json(one))
-    began = time.process_time()
-    records, problems = load_records(tmp_path)
-    loaded = time.process_time() - began
-    boards = build(records)
-    ranked = time.process_time() - began - loaded
-    print(f"\n{loaded:.2f} s to load and {ranked:.2f} s to rank {len(records)} records")
-    assert not problems
-    assert len(records) == TASKS * SEEDS * len(ROWS) == 10_000
-    assert len(boards) == TASKS
-    assert loaded < 5.0
-    assert ranked < 60.0
+    spent = []
+    for _ in range(3):  # the machine may be shared
+        began = time.process_time()
+        records, problems = load_records(tmp_path)
+        loaded = time.process_time()
+        boards = build(records)
+        spent.append((time.process_time() - began, loaded - began))
+        assert not problems
+        assert len(records) == TASKS * SEEDS * len(ROWS) == 10_000
+        assert len(boards) == TASKS
+    seconds, loading = sorted(spent)[1]
+    print(f"\n{seconds:.2f} s, {loading:.2f} of them to load, for {len(records)} records; {spent}")
+    assert seconds < 5.0
