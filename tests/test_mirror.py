@@ -118,7 +118,7 @@ def test_the_verbs_read_from_a_url(url: str, capsys: pytest.CaptureFixture[str])
         assert call(*verb)[0] == 2
     with pytest.raises(SystemExit):
         main(["compare", url, url])
-    assert "2 seeds find a true difference of 0" in capsys.readouterr().out
+    assert "the same mean score at each of 2 shared seeds" in capsys.readouterr().out
 
 
 def test_a_checkpoint_goes_to_the_url_and_on_from_there(
