@@ -322,8 +322,9 @@ class Mirror:
         with suppress(FileNotFoundError):
             if about is not None and _signature(path) == before:
                 os.utime(path, (about.moment, about.moment))
-        now = _signature(path)
-        return now if now[:1] == before[:1] else before
+                now = _signature(path)
+                return now if now[:2] == before[:2] else before
+        return before  # it has changed since, and is sent again
 
     def _record(self, name: str) -> bytes | None:
         """The bytes of a record at the url, None if they are too many."""
