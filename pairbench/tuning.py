@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 
 from pairbench.algorithm import Choice, Range, Setting, Space, check_space
 from pairbench.display import printable
 from pairbench.errors import PairBenchError
-from pairbench.files import atomic_write
+from pairbench.files import atomic_write, read_file, strict_json
 from pairbench.grid import Grid, Row, Suite, expand, load_suite, parse_seeds, select, validated
 from pairbench.launch import Event, Job, Launcher
 from pairbench.record import Protocol, RunRecord, RunSpec, Strict, Tuning, digest
@@ -143,6 +143,23 @@ class Study(BaseModel):
     def sha256(self) -> str:
         """SHA-256 (hex) of the study: its terms, what was tried and what came of it."""
         return digest(self.model_dump(mode="json"))
+
+
+def read_study(path: Path) -> Study:
+    """Returns the study in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PairBenchError: it is no study, or no ordinary file.
+    """
+    try:
+        return Study.model_validate(strict_json(read_file(path)))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise PairBenchError(
+            f"{path} cannot be read as a study: move it away, or take another --study"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -460,13 +477,9 @@ class _Work:
     def _opened(self, asked: Study) -> Study:
         """Returns the study that is there, extended to what is asked for, or a new one."""
         try:
-            there = Study.model_validate_json(self.path.read_bytes())
+            there = read_study(self.path)
         except FileNotFoundError:
             return asked
-        except (OSError, ValidationError) as error:
-            raise PairBenchError(
-                f"{self.path} cannot be read as a study: move it away, or take another --study"
-            ) from error
         other = _difference(there, asked)
         if other is None:
             longest = max(len(search.trials) for search in there.rows.values())

@@ -454,13 +454,14 @@ def test_a_folder_of_other_settings_is_left_alone(
     assert path.read_bytes() == before
 
 
-def test_a_damaged_study_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"terms": ', "[]", '{"rows": {}, "rows": {}}', "[" * 100_000])
+def test_a_damaged_study_is_not_overwritten(text: str, tmp_path: Path) -> None:
     path = tmp_path / "tuning" / BANDIT / "study.json"
     path.parent.mkdir(parents=True)
-    path.write_text('{"terms": ')
+    path.write_text(text)
     with pytest.raises(PairBenchError, match="cannot be read as a study"):
         search(tmp_path, Here(limit=0))
-    assert path.read_text() == '{"terms": '
+    assert path.read_text() == text
 
 
 def test_boards_refuse_the_seeds_of_tuning() -> None:

@@ -467,7 +467,7 @@ def _decoded(data: bytes, where: str) -> str:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits too
         raise PairBenchError(f"{where} is not valid JSON: {error}") from error
 
 

@@ -108,7 +108,7 @@ def test_data_that_unpack_to_too_much_are_refused(
         list(data._records(bomb))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "\0", '{"prompt": 1'])
+@pytest.mark.parametrize("text", ["[" * 100_000, "\0", '{"prompt": 1', "9" * 5000])
 def test_data_of_bad_json_are_one_sentence(text: str, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(text)
