@@ -491,6 +491,16 @@ class _Work:
                 "another name with --study"
             )
         for name, search in there.rows.items():
+            space, seeds = self.plan.spaces[name], set(asked.terms.seeds)
+            for number, trial in enumerate(search.trials):
+                inside = trial.settings.keys() == space.keys() and all(
+                    value in space[key] for key, value in trial.settings.items()
+                )
+                if not inside or not (trial.rewards.keys() | trial.failures.keys()) <= seeds:
+                    raise PairBenchError(
+                        f"{self.path}: trial {number} of {name} has settings outside its space or "
+                        "other seeds: move the study away, or take another --study"
+                    )
             asked.rows[name].trials = search.trials
         return asked
 

@@ -464,6 +464,30 @@ def test_a_damaged_study_is_not_overwritten(text: str, tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"other": 1}},
+        {"settings": {"lr": "x"}},
+        {"settings": {}},
+        {"settings": {"lr": 1e308}},
+        {"rewards": {"7": 1.0}},
+    ],
+    ids=str,
+)
+def test_trials_that_are_not_of_the_study_are_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, Here(limit=1), trials=2)
+    path = tmp_path / "tuning" / BANDIT / "study.json"
+    study = json.loads(path.read_text())
+    study["rows"]["grpo"]["trials"][1].update(change)
+    path.write_text(json.dumps(study))
+    with pytest.raises(PairBenchError, match="trial 1 of grpo has settings outside its space or"):
+        search(tmp_path, Here(limit=0), trials=2)
+
+
 def test_boards_refuse_the_seeds_of_tuning() -> None:
     bandit: dict[str, Any] = {"algorithms": ["grpo"], "tasks": [BANDIT], "budget": {"steps": 9}}
     for seed in (TUNING_SEEDS[0], TUNING_SEEDS[-1]):

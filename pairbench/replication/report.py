@@ -74,8 +74,13 @@ def preface(report: Replication) -> str:
 
 def counts(report: Replication) -> str:
     """Returns how often the verdicts came out, in a sentence."""
-    found = ", ".join(f"{count} {WORDS[verdict]}" for verdict, count in report.counts.items())
-    return f"Of {sum(report.counts.values())} pairs that the paper orders, {found}."
+    said = [
+        f"{count} {WORDS[verdict]}"
+        for verdict, count in report.counts.items()
+        if count or verdict != "no runs"
+    ]
+    total = sum(report.counts.values())
+    return f"Of {total} pairs that the paper orders, {', '.join(said[:-1])} and {said[-1]}."
 
 
 def seeds_in(n_seeds: int, asked: int, failed: int = 0) -> str:
