@@ -383,7 +383,7 @@ def _suites() -> list[dict[str, Any]]:
 @SEEN
 def show(record: str, form: str, results: Path) -> None:
     """Show one RECORD: its path, or the first characters of its identity."""
-    from pairbench.display import outcome
+    from pairbench.display import number, outcome
     from pairbench.store import as_json
 
     found = _record(record, results)
@@ -401,7 +401,7 @@ def show(record: str, form: str, results: Path) -> None:
         "task settings": _pairs(found.task_config),
         "budget": _pairs(budget),
         "cost": _pairs(found.cost.model_dump()),
-        "curve": "  ".join(f"{point.steps}: {point.reward:.4g}" for point in found.curve),
+        "curve": "  ".join(f"{point.steps}: {number(point.reward)}" for point in found.curve),
         "stability": _pairs(found.stability.model_dump(exclude_none=True)),
         "weights": found.weights_sha256 or "",
         "code": _pairs({k: v for k, v in found.provenance.items() if not isinstance(v, dict)}),

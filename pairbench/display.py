@@ -120,13 +120,20 @@ def outcome(record: RunRecord) -> str:
     """Returns one line on how a run ended."""
     if record.status == "failed":
         return f"FAILED {name_of(record)}: {record.reason}"
-    reward = f"reward {record.evaluation.reward:.4g} " if record.evaluation else ""
+    reward = f"reward {number(record.evaluation.reward)} " if record.evaluation else ""
     return f"{name_of(record)}: {reward}in {record.cost.seconds:.1f} s"
 
 
 def printable(text: str | None) -> str:
     """Returns text on one line without control characters, so that a name drives no terminal."""
     return "".join(c if c.isprintable() else " " for c in text or "")
+
+
+def number(value: float) -> str:
+    """Returns a number as a reader wants it: whole from 100 up, else three or four digits."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:#.4g}" if 1 <= abs(value) < 10 else f"{value:#.3g}".rstrip(".")
 
 
 def duration(seconds: float) -> str:
@@ -159,7 +166,7 @@ def _table(tally: Tally) -> Table:
             escape(printable(tally.names[identity])),
             ProgressBar(total=1.0, completed=run.spent, width=24),
             f"{run.spent:.0%}",
-            "" if run.reward is None else f"{run.reward:.4g}",
+            "" if run.reward is None else number(run.reward),
             f"{run.seconds:.0f}",
         )
     return table

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from tabulate import tabulate
 
 from pairbench import statistics
-from pairbench.display import printable
+from pairbench.display import number, printable
 from pairbench.errors import PairBenchError
 from pairbench.language.data import Pair
 from pairbench.language.endpoint import Endpoint, Verdict, key_for, parse_address
@@ -28,7 +28,7 @@ from pairbench.language.oracle import Oracle
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.leaderboard import build
 from pairbench.leaderboard.board import BASELINE, Board, Rate, distinct, near, rate
-from pairbench.leaderboard.formats import cell, number
+from pairbench.leaderboard.formats import cell
 from pairbench.record import RunRecord
 from pairbench.registry import get_task
 from pairbench.store import Store, read_texts

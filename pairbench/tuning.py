@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 
 from pairbench.algorithm import Choice, Range, Setting, Space, check_space
-from pairbench.display import printable
+from pairbench.display import number, printable
 from pairbench.errors import PairBenchError
 from pairbench.files import atomic_write, read_file, strict_json
 from pairbench.grid import Grid, Row, Suite, expand, load_suite, parse_seeds, select, validated
@@ -492,13 +492,13 @@ class _Work:
             )
         for name, search in there.rows.items():
             space, seeds = self.plan.spaces[name], set(asked.terms.seeds)
-            for number, trial in enumerate(search.trials):
+            for k, trial in enumerate(search.trials):
                 inside = trial.settings.keys() == space.keys() and all(
                     value in space[key] for key, value in trial.settings.items()
                 )
                 if not inside or not (trial.rewards.keys() | trial.failures.keys()) <= seeds:
                     raise PairBenchError(
-                        f"{self.path}: trial {number} of {name} has settings outside its space or "
+                        f"{self.path}: trial {k} of {name} has settings outside its space or "
                         "other seeds: move the study away, or take another --study"
                     )
             asked.rows[name].trials = search.trials
@@ -532,9 +532,9 @@ class _Work:
                 ):
                     self._add(name, search)
                     added = True
-                for number, trial in enumerate(search.trials):
+                for k, trial in enumerate(search.trials):
                     if not trial.done(seeds):
-                        specs |= {spec.identity: spec for spec in self._specs(name, number)}
+                        specs |= {spec.identity: spec for spec in self._specs(name, k)}
             if added:
                 self.save()
             if specs or not added:
@@ -686,9 +686,9 @@ def render(outcome: Outcome) -> str:
         "chance: what its settings are worth, other seeds and contexts say."
     ]
     for name, search in study.rows.items():
-        for number, trial in enumerate(search.trials):
+        for k, trial in enumerate(search.trials):
             for seed, reason in trial.failures.items():
-                notes.append(f"FAILED {name}, trial {number}, seed {seed}: {reason}")
+                notes.append(f"FAILED {name}, trial {k}, seed {seed}: {reason}")
         if search.best is None:
             notes.append(f"{name} has no finished trial: it is not in the suite")
     notes += [f"{name} was not tuned: {reason}" for name, reason in outcome.left_out.items()]
@@ -699,7 +699,7 @@ def _value(trial: Trial | None) -> str:
     if trial is None or trial.value is None:
         return "failed"
     error = trial.error
-    return f"{trial.value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+    return number(trial.value) + ("" if error is None else f" ± {number(error)}")
 
 
 def as_toml(suite: Suite) -> str:

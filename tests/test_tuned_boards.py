@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pairbench.display import number
 from pairbench.leaderboard import build, compare
-from pairbench.leaderboard.formats import cell, number
+from pairbench.leaderboard.formats import cell
 from pairbench.store import load_records
 from pairbench.tuning import Trial, read_study
 
@@ -29,7 +30,7 @@ def table(path: Path) -> list[str]:
     study = read_study(path)
     records = load_records(ROOT / "results").records
     lines = [
-        f"| {study.terms.task}: row | preset, tuning seeds | best trial, tuning seeds | its settings "
+        f"| {study.terms.task}: row | preset, tuning seeds | best, tuning seeds | its settings "
         "| preset, board | tuned, board | tuned - preset, paired [95%] |",
         "|---|---|---|---|---|---|---|",
     ]

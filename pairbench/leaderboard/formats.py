@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pairbench.display import printable
+from pairbench.display import number, printable
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.board import (
     GUARD,
@@ -341,13 +341,6 @@ def algorithm_file(name: str) -> str:
         if kept == name.lower()
         else f"algorithms/{kept}-{digest(name)[:8]}.html"
     )
-
-
-def number(value: float) -> str:
-    """Returns a number as a reader wants it: whole from 100 up, else three or four digits."""
-    if value == int(value) or abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:#.4g}" if 1 <= abs(value) < 10 else f"{value:#.3g}".rstrip(".")
 
 
 def percent(value: float) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from pairbench import statistics
-from pairbench.display import printable
+from pairbench.display import number, printable
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.board import (
     BASELINE,
@@ -33,7 +33,7 @@ from pairbench.leaderboard.board import (
     rate,
     shared_ranks,
 )
-from pairbench.leaderboard.formats import cell, markdown_text, number, percent
+from pairbench.leaderboard.formats import cell, markdown_text, percent
 from pairbench.record import RunRecord
 
 LEVELS = [round(0.1 * k, 1) for k in range(13)]

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pairbench import statistics
+from pairbench.display import number
 from pairbench.leaderboard.board import KL, Board, CurveBand, Pair, Rate, Row
 from pairbench.leaderboard.formats import (
     OVERALL,
@@ -22,7 +23,6 @@ from pairbench.leaderboard.formats import (
     cell,
     columns,
     middle,
-    number,
     percent,
     protocol_line,
     run_file,

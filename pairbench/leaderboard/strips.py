@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
-from pairbench.leaderboard.formats import number
+from pairbench.display import number
 
 PARTS = 40
 """Points of a strip: a run's iterations are averaged in as many equal parts."""

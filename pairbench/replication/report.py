@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pairbench.display import number
 from pairbench.files import write_text
 from pairbench.leaderboard.board import Rate
-from pairbench.leaderboard.formats import cell, markdown_text, number
+from pairbench.leaderboard.formats import cell, markdown_text
 from pairbench.replication.study import Curve, Pair, Replicated, Replication, Robustness, Swept
 
 FORMATS = ("table", "json", "markdown", "html")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from records import board_records, record
 
+from pairbench.display import number
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import FORMATS, build, render, write_site
-from pairbench.leaderboard.formats import number
 
 NASTY = "<script>alert(1)</script>|`x`*_\x1b[31m\n=1"
 
