@@ -295,21 +295,25 @@ def test_a_killed_call_of_this_machine_is_followed_at_once(url: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path, url: str) -> None:
     """Driver and worker are killed and their folder is deleted, until a call comes to the end."""
-    runs, local, stream = grid("0-15", 5120), Store(tmp_path / "local"), generator(0, "test:kills")
+    runs, local, stream = grid("0-15", 20_480), Store(tmp_path / "local"), generator(0, "test:kills")
     execute(runs, local, Here())
     command = [
         sys.executable, "-c", "from pairbench import lease; lease.LEASE = 0.0; "
         "from pairbench.cli import main; main()",
         "run", "--algorithms", "grpo", "--tasks", "preference-bandit", "--seeds", "0-15",
-        "--budget-steps", "5120", "--evaluations", "2", "--probes", "0", "--set", "grpo.epochs=1",
+        "--budget-steps", "20480", "--evaluations", "2", "--probes", "0", "--set", "grpo.epochs=1",
         "--workers", "1", "--results", url,
     ]  # fmt: skip
     kills, before, status = 0, 0, None
+
+    def sent() -> int:
+        return sum(1 for _ in place.glob("preference-bandit/*/*.json"))
+
     while status is None:
         driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(lambda driver=driver: children(driver.pid) or driver.poll() is not None)
+        wait_for(lambda: sent() > before or driver.poll() is not None)  # noqa: B023 (called at once)
         try:
-            status = driver.wait(float(stream.uniform(1.0, 6.0)))
+            status = driver.wait(float(stream.uniform(0.0, 1.5)))
         except subprocess.TimeoutExpired:
             for pid in (driver.pid, *children(driver.pid)):
                 os.kill(pid, signal.SIGKILL)
