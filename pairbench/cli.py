@@ -873,7 +873,7 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
 
 
 @cli.command()
-@click.option("--to", type=click.Choice(["tensorboard", "mlflow"]), required=True,
+@click.option("--to", type=click.Choice(["tensorboard", "mlflow", "wandb"]), required=True,
               help="Whose files, or server, the runs are added to.")  # fmt: skip
 @click.option("--out", required=True, help="Where it keeps them: a folder, or a tracking URI.")
 @click.option("--task", help="One task (or task@variant); all by default.")

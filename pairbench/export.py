@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -109,9 +111,59 @@ class MLflow:
         return True
 
 
-WRITERS: Mapping[str, type[TensorBoard] | type[MLflow]] = {
+class WeightsAndBiases:
+    """Offline runs of Weights & Biases under `<out>/wandb/`, for `wandb sync`: no key is asked for.
+
+    A run is one of the project "pairbench <task>". Curves are drawn against steps, series against
+    iterations; what a run ended with is its summary.
+    """
+
+    def __init__(self, out: str) -> None:
+        import wandb
+
+        self._wandb: Any = wandb
+        self._out = Path(out)
+
+    def write(
+        self, record: RunRecord, settings: Mapping[str, str], numbers: Sequence[Numbers]
+    ) -> bool:
+        """Writes the run's folder, which takes its name when it is whole."""
+        name, wandb = record.identity[:16], self._wandb
+        if any((self._out / "wandb").glob(f"offline-run-*-{name}")):
+            return False
+        partial = self._out / f".{name}"
+        shutil.rmtree(partial, ignore_errors=True)  # of an export that was cut off
+        partial.mkdir(parents=True)
+        quiet = wandb.Settings(
+            silent=True, console="off", disable_git=True, disable_code=True, x_disable_meta=True,
+            x_disable_stats=True, x_disable_machine_info=True,
+        )  # fmt: skip
+        project = re.sub(r"[/\\#?%:]", "-", f"pairbench {record.task}")
+        run = wandb.init(
+            project=project, dir=str(partial), id=name, name=f"{record.row} seed {record.seed}",
+            config=dict(settings), mode="offline", settings=quiet,
+        )  # fmt: skip
+        axes = {"curve": "steps", "series": "iteration"}
+        for group, axis in axes.items():
+            run.define_metric(f"{group}/*", step_metric=axis)
+        for one in numbers:
+            axis = axes.get(next(iter(one.values), "").partition("/")[0], "")
+            if axis:
+                run.log({axis: one.at, **one.values})
+            else:
+                run.summary.update(dict(one.values))
+        run.finish()
+        (self._out / "wandb").mkdir(exist_ok=True)
+        for folder in (partial / "wandb").glob("offline-run-*"):
+            folder.rename(self._out / "wandb" / folder.name)
+        shutil.rmtree(partial)
+        return True
+
+
+WRITERS: Mapping[str, Callable[[str], Writer]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
+    "wandb": WeightsAndBiases,
 }
 
 
@@ -131,7 +183,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
     if not finished:
         raise PairBenchError(f"no run in {results} has finished: there is nothing to export")
     try:
-        writer: Writer = WRITERS[to](out)
+        writer = WRITERS[to](out)
     except ImportError as error:
         package = {"mlflow": "mlflow-skinny"}.get(to, to)
         raise PairBenchError(
@@ -146,7 +198,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
         try:
             new += writer.write(record, _settings(record), numbers)
         except Exception as error:
-            if isinstance(error, OSError) or type(error).__module__.startswith("mlflow"):
+            if isinstance(error, OSError) or type(error).__module__.startswith(("mlflow", "wandb")):
                 why = " ".join(str(error).split())[:300]
                 raise PairBenchError(f"{to} cannot write to {out}: {why}") from error
             raise

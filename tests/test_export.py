@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +93,56 @@ def test_mlflow_holds_them_too(
     name = min(name for name, column in series.items() if np.isfinite(column).all())
     history = client.get_metric_history(there.info.run_id, f"series/{name}")
     assert [one.value for one in sorted(history, key=lambda m: m.step)] == series[name].tolist()
+
+
+def offline(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the kinds and contents of what Weights & Biases wrote: LevelDB's log of protobufs."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, record = path.read_bytes(), 7, b""  # after the file's own header
+    while at + 7 <= len(data):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        record += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            message = wandb_internal_pb2.Record.FromString(record)
+            yield message.WhichOneof("record_type"), message
+            record = b""
+
+
+def test_weights_and_biases_holds_them_too(results: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    records = load_records(results).records
+    assert export(records, results, "wandb", str(tmp_path)) == (2, 0)
+    assert export(records, results, "wandb", str(tmp_path)) == (0, 2)
+    run, series = first(results)
+    (path,) = tmp_path.glob(f"wandb/offline-run-*-{run.identity[:16]}/run-*.wandb")
+    told: dict[str, list[tuple[float, float]]] = {}
+    final, settings = {}, {}
+    for kind, message in offline(path):
+        if kind == "history":
+            line = {
+                item.key or item.nested_key[0]: json.loads(item.value_json)
+                for item in message.history.item
+            }
+            axis = line.get("steps", line.get("iteration"))
+            for key, value in line.items():
+                told.setdefault(key, []).append((axis, value))
+        if kind == "summary":
+            final |= {i.key or i.nested_key[0]: i.value_json for i in message.summary.update}
+        if kind == "run":
+            settings |= {item.key: item.value_json for item in message.run.config.update}
+    assert told["curve/reward"] == [(point.steps, point.reward) for point in run.curve]
+    for name, column in series.items():
+        kept = [(at, value) for at, value in enumerate(column.tolist()) if np.isfinite(value)]
+        assert told.get(f"series/{name}", []) == kept
+    assert run.evaluation is not None
+    assert json.loads(final["final/reward"]) == run.evaluation.reward
+    assert json.loads(settings["identity"]) == run.identity
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_what_cannot_be_exported_is_one_sentence(

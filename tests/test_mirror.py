@@ -295,7 +295,11 @@ def test_a_killed_call_of_this_machine_is_followed_at_once(url: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path, url: str) -> None:
     """Driver and worker are killed and their folder is deleted, until a call comes to the end."""
-    runs, local, stream = grid("0-15", 20_480), Store(tmp_path / "local"), generator(0, "test:kills")
+    runs, local, stream = (
+        grid("0-15", 20_480),
+        Store(tmp_path / "local"),
+        generator(0, "test:kills"),
+    )
     execute(runs, local, Here())
     command = [
         sys.executable, "-c", "from pairbench import lease; lease.LEASE = 0.0; "
