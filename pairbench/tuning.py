@@ -679,10 +679,17 @@ def render(outcome: Outcome) -> str:
         disable_numparse=True,
         colalign=("left", "right", "right", "right", "right", "right", "left"),
     )
-    seeds = ", ".join(map(str, study.terms.seeds))
+    seeds = study.terms.seeds
+    if len(seeds) == 1:
+        over = f"Reward on validation contexts with the tuning seed {seeds[0]}"
+    else:
+        listed = ", ".join(map(str, seeds))
+        over = (
+            f"Mean reward on validation contexts over the tuning seeds {listed}, ± its standard "
+            "error over them"
+        )
     notes = [
-        f"Mean reward on validation contexts over the tuning seeds {seeds}, ± its standard error "
-        "over them; trial 0 is the row as it stands. The best of several trials is flattered by "
+        f"{over}; trial 0 is the row as it stands. The best of several trials is flattered by "
         "chance: what its settings are worth, other seeds and contexts say."
     ]
     for name, search in study.rows.items():
