@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pairbench.grid import load_suite
 from pairbench.leaderboard import Board, build, compare
 from pairbench.leaderboard.formats import cell
 from pairbench.store import load_records
@@ -96,7 +97,7 @@ def comparison_table() -> list[str]:
 
 
 def language_table(task: str) -> list[str]:
-    """Returns the README's short version of a language board, as Markdown lines."""
+    """Returns a language board's rows that are of a suite's own, as Markdown lines."""
     (found,) = (
         board
         for board in build(load_records(ROOT / "results").records, task)
@@ -107,7 +108,11 @@ def language_table(task: str) -> list[str]:
         "| KL, nats | variety / SFT |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    suite = "language-smollm2" if "@" in task else "language"
+    shown = {row.name for row in load_suite(suite).rows}
     for row in found.rows:
+        if row.row not in shown:
+            continue
         if row.reward is None:
             lines.append(f"| {row.status} | {row.row} | {row.n_seeds} | {row.reason} | | | | |")
             continue

@@ -185,7 +185,11 @@ def reproduce_command(record: RunRecord) -> str:
 
 
 def run_command(record: RunRecord) -> str:
-    """Returns the command whose run has this record's identity, every setting spelled out."""
+    """Returns the command whose run has this record's identity, every setting spelled out.
+
+    Trials that `pairbench tune` spent are no setting of a run: a tuned row's command gives the same
+    numbers, under the identity of settings set by hand.
+    """
     budget = record.protocol.budget.model_dump(exclude_none=True)
     words = [
         *("--algorithms", record.algorithm, "--tasks", record.task, "--seeds", str(record.seed)),
@@ -194,6 +198,8 @@ def run_command(record: RunRecord) -> str:
         *("--evaluations", str(record.protocol.evaluations)),
         *("--probes", str(record.protocol.probes)),
     ]
+    if record.protocol.engine != "pairbench":
+        words += ["--engine", record.protocol.engine]
     for target, config in (
         (record.algorithm, record.algorithm_config),
         (record.task, record.task_config),

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from records import board_records, language_records
+from records import board_records, language_records, record
 
 from pairbench.grid import Row, Suite, expand
 from pairbench.leaderboard import write_site
@@ -91,6 +91,7 @@ def respecified(record: RunRecord) -> str:
     }
     protocol = Protocol.model_validate(
         {"budget": budget, "anneal": "--anneal" in given}
+        | ({"engine": given["--engine"][0]} if "--engine" in given else {})
         | {name: int(given[f"--{name}"][0]) for name in ("evaluations", "probes")}
     )
     (algorithm,), (task,) = given["--algorithms"], given["--tasks"]
@@ -100,16 +101,24 @@ def respecified(record: RunRecord) -> str:
     return spec.identity
 
 
+def test_the_command_of_a_run_names_its_engine() -> None:
+    one = record("grpo", 0)
+    trl = one.model_copy(update={"protocol": one.protocol.model_copy(update={"engine": "trl"})})
+    assert arguments(run_command(trl))["--engine"] == ["trl"]
+    assert "--engine" not in arguments(run_command(one))
+
+
 def test_the_command_of_a_run_makes_that_run() -> None:
     """Of every committed algorithm and task one record, whatever presets and suites set for it."""
-    found = {(r.algorithm, r.task): r for r in load_records(RESULTS).records}
+    found = {(r.algorithm, r.task, r.tuning is None): r for r in load_records(RESULTS).records}
     kept = [
         record
-        for (_, task), record in found.items()
+        for (_, task, _), record in found.items()
         if record.status == "finished" and task.startswith("halfcheetah")
     ]
     assert len(kept) > 5
     for record in kept:
-        assert respecified(record) == record.identity, run_command(record)
+        by_hand = record.spec.model_copy(update={"tuning": None})
+        assert respecified(record) == by_hand.identity, run_command(record)
         place = reproduce_command(record).split()[-1]
         assert (RESULTS.parent / place).is_file()
