@@ -112,13 +112,13 @@ def test_the_command_of_a_run_makes_that_run() -> None:
     """Of every committed algorithm and task one record, whatever presets and suites set for it."""
     found = {(r.algorithm, r.task, r.tuning is None): r for r in load_records(RESULTS).records}
     kept = [
-        record
-        for (_, task, _), record in found.items()
-        if record.status == "finished" and task.startswith("halfcheetah")
+        run
+        for (_, task, _), run in found.items()
+        if run.status == "finished" and task.startswith("halfcheetah")
     ]
     assert len(kept) > 5
-    for record in kept:
-        by_hand = record.spec.model_copy(update={"tuning": None})
-        assert respecified(record) == by_hand.identity, run_command(record)
-        place = reproduce_command(record).split()[-1]
+    for run in kept:
+        by_hand = run.spec.model_copy(update={"tuning": None})
+        assert respecified(run) == by_hand.identity, run_command(run)
+        place = reproduce_command(run).split()[-1]
         assert (RESULTS.parent / place).is_file()
