@@ -33,7 +33,7 @@ KL, WINS = "kl_ref", "beats_sft"
 GUARD, LEAST_VARIETY = "variety_of_sft", 0.8
 """A measure: the share of different tokens in a response over the initial policy's; and its floor.
 
-A policy below it repeats itself, and what a judge says of it is not to be read.
+A policy below it repeats itself: what a judge says of it is not to be read, and it gets no rank.
 """
 
 AT_KL = (1.0, 3.0, 8.0)
@@ -684,7 +684,7 @@ def _repeats(row: Row) -> str | None:
     if found is None or found.iqm >= LEAST_VARIETY:
         return None
     return (
-        f"repeats itself ({found.iqm:.2f} of the untrained policy's variety, less than "
+        f"no rank: repeats itself ({found.iqm:.2f} of the untrained policy's variety, less than "
         f"{LEAST_VARIETY:g}): its scores are not to be read"
     )
 
@@ -739,13 +739,14 @@ def _passing(kl: float, start: float, record: RunRecord, measure: str | None) ->
 
 
 def _rank(rows: list[Row]) -> None:
-    """Sets shared ranks: each group of rows overlaps the interval of the row that leads it.
+    """Sets shared ranks, see `shared_ranks`.
 
-    See `shared_ranks`. No rank without an interval (one seed), nor with failures.
+    No rank without an interval (one seed), nor with failures, nor for policies that repeat
+    themselves: what a judge says of those is not to be read, and so sets no other row back.
     """
     having = []
     for row in rows:
-        if row.status != "finished" or row.reward is None:
+        if row.status != "finished" or row.reward is None or _repeats(row):
             continue
         if row.reward.low is None or row.reward.high is None:
             if row.n_seeds == 1:
@@ -775,8 +776,9 @@ def shared_ranks(rewards: Sequence[Reward | None]) -> list[int | None]:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    kinds = ("finished", "partial", "failed", "skipped")
-    kind = 0 if row.status == "finished" else kinds.index(row.status)
+    kinds = ("finished", "repeats itself", "partial", "failed", "skipped")
+    repeats = row.status == "finished" and _repeats(row)
+    kind = kinds.index("repeats itself" if repeats else row.status)
     return (kind, -(row.reward.iqm if row.reward else 0.0), row.row)
 
 

@@ -307,7 +307,8 @@ def test_scores_that_are_measures_go_by_their_own_names() -> None:
     assert "gold judge at KL 1" in titles and "beats SFT at KL 8" in titles
 
 
-def test_a_row_that_repeats_itself_is_told_apart() -> None:
+def test_a_row_that_repeats_itself_has_no_rank_and_costs_others_none() -> None:
+    (before,) = build(language_records())
     records = []
     for record_ in language_records():
         assert record_.evaluation is not None
@@ -318,7 +319,12 @@ def test_a_row_that_repeats_itself_is_told_apart() -> None:
     (board,) = build(records)
     reasons = {row.row: row.reason for row in board.rows}
     assert reasons["near"] is None
-    assert reasons["far"] is not None and reasons["far"].startswith("repeats itself (0.70 of")
+    assert reasons["far"] is not None and reasons["far"].startswith(
+        "no rank: repeats itself (0.70 of"
+    )
+    assert before.rows[0].row == "far"  # by its judge's score, which is not to be read
+    assert [row.row for row in board.rows if row.rank is None] == ["far"]
+    assert board.rows[-1].row == "far" and board.rows[0].rank == 1
     assert "variety / SFT" in [column.title for column in columns(board)]
 
 
