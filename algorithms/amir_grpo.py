@@ -9,16 +9,13 @@ import torch
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets, Spaces, log_uniform
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    group_presets,
-)
+from pairbench.algorithm import Loss, Needs, Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("amir-grpo")

@@ -8,12 +8,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
 from pairbench.algorithms.grpo import CONTROL, CONTROL_CRITIC_FREE, LEARNING_RATES, TABULAR
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("dpo")

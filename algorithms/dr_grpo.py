@@ -7,14 +7,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces
 
 
 @register_algorithm("dr-grpo")

@@ -8,13 +8,14 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets, Spaces, uniform
+from pairbench.algorithm import Loss, Needs, Presets
 from pairbench.algorithms.f_grpo import FGRPO
 from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2, TABULAR
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, uniform
 
 
 @register_algorithm("f-hal")

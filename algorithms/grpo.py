@@ -9,20 +9,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import (
-    Algorithm,
-    Loss,
-    Needs,
-    Presets,
-    Settings,
-    Space,
-    Spaces,
-    log_uniform,
-    uniform,
-)
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Settings
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Space, Spaces, log_uniform, uniform
 
 CONTROL = {
     "contexts": 32,

@@ -7,14 +7,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces, log_uniform
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 SHORT = {"clip_low": 0.2, "clip_high": 0.2}
 """Clip range where a response has few steps: the source's 3e-4 is for means over long ones."""

@@ -7,14 +7,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
-from pairbench.algorithms.grpo import (
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("gvpo")

@@ -9,15 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform, uniform
-from pairbench.algorithms.grpo import (
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform, uniform
 
 TARGET = {"delta_0": 0.8, "relative": True, "gamma": 1.0, "fit": "forward", "beta": 0.05}
 

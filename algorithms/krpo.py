@@ -9,14 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces, log_uniform
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    group_presets,
-)
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("krpo")

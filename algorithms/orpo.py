@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
 from pairbench.algorithms.grpo import LEARNING_RATES, TABULAR
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("orpo")

@@ -8,14 +8,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces, integers
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    group_presets,
-)
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
 from pairbench.batch import Batch, pick
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, integers
 
 
 @register_algorithm("pods")

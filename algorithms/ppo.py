@@ -10,12 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces, log_uniform, uniform
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
 from pairbench.algorithms.grpo import KL_WEIGHT, LEARNING_RATES
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform, uniform
 
 
 @register_algorithm("ppo")

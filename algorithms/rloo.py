@@ -8,17 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets, Spaces
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    KL_WEIGHT,
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Needs, Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, KL_WEIGHT, LEARNING_RATES, group_presets
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces
 
 
 @register_algorithm("rloo")

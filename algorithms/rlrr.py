@@ -9,15 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
 from pairbench.batch import Batch
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces
 
 
 @register_algorithm("rlrr")

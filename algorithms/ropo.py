@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Presets, Spaces, log_uniform
+from pairbench.algorithm import Presets
 from pairbench.algorithms.dpo import DPO
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("ropo")

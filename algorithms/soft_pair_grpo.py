@@ -8,18 +8,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets, Spaces
-from pairbench.algorithms.grpo import (
-    CLIPS,
-    GRPO,
-    KL_WEIGHT,
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Needs, Presets
+from pairbench.algorithms.grpo import CLIPS, GRPO, KL_WEIGHT, LEARNING_RATES, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces
 
 
 @register_algorithm("soft-pair-grpo")

@@ -9,15 +9,13 @@ import torch
 from pydantic import Field
 
 from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Spaces
-from pairbench.algorithms.grpo import (
-    LEARNING_RATES,
-    group_presets,
-)
+from pairbench.algorithm import Algorithm, Loss, Needs, Presets
+from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
 from pairbench.batch import Batch, Signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.registry import register_algorithm
+from pairbench.space import Spaces
 
 
 @register_algorithm("tpo")

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pairbench import leaderboard
+    from pairbench.experiments.runner import run
+    from pairbench.experiments.tuning import tune
     from pairbench.leaderboard.compare import compare
-    from pairbench.runner import run
-    from pairbench.store import load_records, query
-    from pairbench.tuning import tune
+    from pairbench.results.folder import load_records, query
 
 __all__ = ["compare", "leaderboard", "load_records", "query", "run", "tune"]
 
 _HOMES = {
     "compare": "pairbench.leaderboard",
-    "load_records": "pairbench.store",
-    "query": "pairbench.store",
-    "run": "pairbench.runner",
-    "tune": "pairbench.tuning",
+    "load_records": "pairbench.results.folder",
+    "query": "pairbench.results.folder",
+    "run": "pairbench.experiments.runner",
+    "tune": "pairbench.experiments.tuning",
 }
 
 

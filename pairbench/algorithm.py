@@ -6,98 +6,24 @@ everything but the objective is the machine's, and so is the same for every row 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from pairbench.space import Choice, Range, Space, Spaces
 
 if TYPE_CHECKING:
-    from pairbench.trainer import Run
+    from pairbench.training.loop import Run
 
 Queries = Literal["none", "all-pairs", "disjoint-pairs", "best-worst"]
 Settings = Mapping[str, Any]
 Presets = Mapping[str, Settings]
-Setting = float | int | str | bool
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, both included, of three significant digits; or whole ones.
-
-    Attributes:
-        log: whether equal ratios, not equal differences, are equally likely.
-        whole: whether they are integers.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-    def draw(self, generator: np.random.Generator) -> Setting:
-        """Returns one of them at random."""
-        if self.whole:
-            return int(generator.integers(int(self.low), int(self.high), endpoint=True))
-        if self.log:
-            low, high = math.log(self.low), math.log(self.high)
-            return self.rounded(math.exp(generator.uniform(low, high)))
-        return self.rounded(generator.uniform(self.low, self.high))
-
-    def rounded(self, value: float) -> Setting:
-        """Returns the value of this range that a number is written as."""
-        if self.whole:
-            return int(value)
-        return min(max(float(f"{value:.3g}"), self.low), self.high)
-
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    options: tuple[Setting, ...]
-
-    def draw(self, generator: np.random.Generator) -> Setting:
-        """Returns one of them at random."""
-        return self.options[int(generator.integers(len(self.options)))]
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.options
-
-
-Space = Mapping[str, Range | Choice]
-Spaces = Mapping[str, Space]
-
-
-def uniform(low: float, high: float) -> Range:
-    """Returns the numbers between two, equal differences being equally likely."""
-    return Range(low, high)
-
-
-def log_uniform(low: float, high: float) -> Range:
-    """Returns the numbers between two positive ones, equal ratios being equally likely."""
-    return Range(low, high, log=True)
-
-
-def integers(low: int, high: int) -> Range:
-    """Returns the whole numbers from one to another, both included."""
-    return Range(low, high, whole=True)
-
-
-def choice(*options: Setting) -> Choice:
-    """Returns the values given."""
-    return Choice(options)
 
 
 @dataclass(frozen=True)
@@ -266,25 +192,6 @@ class Algorithm(ABC):
             return "fresh on-policy pairs"
         several = "several " if needs.components else ""
         return f"on-policy groups, {several}{needs.feedback}"
-
-
-def check_space(algorithm: type[Algorithm], space: Space, config: Mapping[str, Any]) -> None:
-    """Checks that a space is of an algorithm's own settings, and holds those of `config`.
-
-    Raises:
-        PairBenchError: a name is no setting, or a value lies outside.
-    """
-    for key, values in space.items():
-        if key not in algorithm.Config.model_fields:
-            raise PairBenchError(
-                f"the search space of {algorithm.name} names {key!r}, which is no setting of it: "
-                "name one, or leave it out"
-            )
-        if config[key] not in values:
-            raise PairBenchError(
-                f"the search space of {algorithm.name} leaves out {key} = {config[key]}, where the "
-                f"search begins: widen {values}, or begin elsewhere"
-            )
 
 
 class External(Algorithm):

@@ -11,9 +11,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
+from pairbench.text import nearest
 
 if TYPE_CHECKING:
     from pairbench.algorithm import Algorithm
@@ -74,15 +74,6 @@ class Entry:
     variants: tuple[str, ...] = ()
     origin: str = BUILT_IN
     error: str | None = None
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns "; did you mean a or b?" with the names closest to `name`, else all known ones."""
-    close = get_close_matches(name, known, n=8, cutoff=0.5)
-    if close:
-        close.sort(key=lambda other: sorted(other) != sorted(name))  # swapped letters come first
-        return f"; did you mean {' or '.join(close[:3])}?"
-    return f"; known are {', '.join(sorted(known))}" if known else ""
 
 
 @cache

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
+from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
-from pairbench.record import Cost, Evaluation
 from pairbench.seeding import Streams
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm, External, Needs
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Evaluation
 from pairbench.policy import Policy
-from pairbench.record import Evaluation, digest
 from pairbench.registry import register_task
+from pairbench.results.record import digest
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
 from pairbench.task import Task, TaskConfig, TunableConfig

@@ -10,7 +10,7 @@ from records import board_records
 import pairbench
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import build, render
-from pairbench.store import Store
+from pairbench.results.folder import Store
 
 
 def test_leaderboard_reads_a_folder(tmp_path: Path) -> None:

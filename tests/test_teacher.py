@@ -10,15 +10,7 @@ from pydantic import ValidationError
 from pairbench.algorithm import Needs
 from pairbench.batch import Batch
 from pairbench.control.value import ValueEstimate
-from pairbench.teacher import (
-    FIRST,
-    SECOND,
-    SKIPPED,
-    TIE,
-    Teacher,
-    TeacherConfig,
-    queries,
-)
+from pairbench.teacher import FIRST, SECOND, SKIPPED, TIE, Teacher, TeacherConfig, queries
 
 
 def random() -> np.random.Generator:

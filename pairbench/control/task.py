@@ -20,8 +20,8 @@ from pairbench.control.mujoco_env import Float, Simulations, Single, Walker, pro
 from pairbench.control.rollout import Actable, Rollout, roll
 from pairbench.control.value import ValueEstimate
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
-from pairbench.record import Cost, Evaluation
 from pairbench.seeding import Streams
 from pairbench.task import Task
 from pairbench.teacher import Teacher, TeacherConfig

@@ -20,18 +20,10 @@ from pairbench import seeding
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
-from pairbench.language.causal import LanguagePolicy, Lora
-from pairbench.language.data import Pair, Preferences, Split, Turn, load, render
-from pairbench.language.judge import STANDARD_ERRORS, Judge
-from pairbench.language.metrics import completion_measures
-from pairbench.language.models import (
-    LanguageModel,
-    Tiny,
-    encode_answers,
-    encode_prompts,
-    load_model,
-)
-from pairbench.language.oracle import (
+from pairbench.evaluation import Evaluation
+from pairbench.language.data.load import Pair, Preferences, Split, Turn, load, render
+from pairbench.language.judges.judge import STANDARD_ERRORS, Judge
+from pairbench.language.judges.panel import (
     COMPONENTS,
     OBJECTIVES,
     Oracle,
@@ -41,8 +33,17 @@ from pairbench.language.oracle import (
     judged,
     oracle,
 )
+from pairbench.language.metrics import completion_measures
+from pairbench.language.policy.models import (
+    LanguageModel,
+    Tiny,
+    encode_answers,
+    encode_prompts,
+    load_model,
+)
+from pairbench.language.policy.policy import LanguagePolicy, Lora
 from pairbench.policy import Policy
-from pairbench.record import Evaluation, digest
+from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
 from pairbench.task import Task
@@ -148,7 +149,7 @@ class Initial:
 
 
 class LanguageTask(Task):
-    """A preference data set; a subclass gives its name in `pairbench.language.data.load`.
+    """A preference data set; a subclass gives its name in `pairbench.language.data.load.load`.
 
     Prompts of the split "policy" are trained on, those of "evaluation" are held out; the judges
     were fitted on the other two. Validation takes its prompts from the split "proxy": the policy,
@@ -208,7 +209,7 @@ class LanguageTask(Task):
 
     @property
     def source_of_pairs(self) -> str:
-        """What `pairbench.language.data.load` is asked for."""
+        """What `pairbench.language.data.load.load` is asked for."""
         return self.dataset
 
     @cached_property

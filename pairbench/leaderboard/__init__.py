@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from pairbench.leaderboard.board import Board, Row, build
+from pairbench.leaderboard.build import Board, Row, build
 from pairbench.leaderboard.compare import Comparison, compare, compare_all
-from pairbench.leaderboard.formats import FORMATS, render
 from pairbench.leaderboard.overall import Overall, overall, render_overall
-from pairbench.leaderboard.site import write_site
-from pairbench.store import load_by_task
+from pairbench.leaderboard.site.site import write_site
+from pairbench.leaderboard.text import FORMATS, render
+from pairbench.results.folder import load_by_task
 
 __all__ = [
     "FORMATS",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.board import (
+from pairbench.leaderboard.build import (
     Board,
     Rate,
     Row,
@@ -18,12 +18,12 @@ from pairbench.leaderboard.board import (
     build,
     distinct,
     finished_scores,
-    near,
     rate,
     shared_means,
     win_rates,
 )
-from pairbench.record import Protocol, RunRecord
+from pairbench.results.record import Protocol, RunRecord
+from pairbench.text import near
 
 UNITS = {
     "steps": "steps",

@@ -18,9 +18,8 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from pairbench import statistics
-from pairbench.display import number, printable
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.board import (
+from pairbench.leaderboard.build import (
     BASELINE,
     Board,
     Rate,
@@ -29,12 +28,12 @@ from pairbench.leaderboard.board import (
     build,
     distinct,
     finished_scores,
-    near,
     rate,
     shared_ranks,
 )
-from pairbench.leaderboard.formats import cell, markdown_text, percent
-from pairbench.record import RunRecord
+from pairbench.leaderboard.text import cell, markdown_text, percent
+from pairbench.results.record import RunRecord
+from pairbench.text import near, number, printable
 
 LEVELS = [round(0.1 * k, 1) for k in range(13)]
 """Normalised scores at which performance profiles are given."""
@@ -167,7 +166,7 @@ def render_overall(board: Overall, format: str = "table") -> str:
     if format == "csv":
         return _csv(board)
     if format == "html":
-        from pairbench.leaderboard.page import overall_page
+        from pairbench.leaderboard.site.pages import overall_page
 
         return overall_page(board)
     if format not in OVERALL_FORMATS:

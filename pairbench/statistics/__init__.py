@@ -8,7 +8,7 @@ bootstrap is far too narrow with few seeds: with three of them no resample lies 
 its nominal 95% interval covers 75%. Stretching each side by t(n - 1) / z * sqrt(n / (n - 1)) undoes
 the bootstrap's known shortfall in spread and in tails (T. Hesterberg, "What Teachers Should Know
 About the Bootstrap", 2015, section 5.3, gives both factors). Measured coverage of nominal 95%
-intervals, 4,000 samples each, of the population's value (`tests/test_statistics.py` repeats a
+intervals, 4,000 samples each, of the population's value (`tests/statistics/test_statistics.py` repeats a
 part):
 
 ====================  ==========  =====  =====  =====  =====  =====
@@ -28,7 +28,7 @@ mean                  win rates   .901   .925   .933   .947   .950
 mean cover 94 to 98%; intervals of a plain mean do so for symmetric scores and win rates, but fall
 short where rare collapses dominate it, which no method can see in seeds that did not collapse.
 
-The others, at five and ten seeds (600 samples each, `tests/test_coverage.py`):
+The others, at five and ten seeds (600 samples each, `tests/statistics/test_coverage.py`):
 
 ==============================================  ===========  ===========
 interval                                        n = 5        n = 10

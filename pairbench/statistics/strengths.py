@@ -6,12 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pairbench.statistics.aggregates import Array
-from pairbench.statistics.intervals import (
-    Estimate,
-    canonical,
-    resample_counts,
-    widened,
-)
+from pairbench.statistics.intervals import Estimate, canonical, resample_counts, widened
 
 DRAWS = 1.0
 """Drawn comparisons added to every pair of rows, so that a row that won them all stays finite."""

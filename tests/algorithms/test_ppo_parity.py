@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from pairbench import trainer
 from pairbench.algorithms.ppo import PPO
-from pairbench.runner import plan
+from pairbench.experiments.runner import plan
 from pairbench.seeding import Streams, generator
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
-from pairbench.trainer import Run
+from pairbench.training import loop as trainer
+from pairbench.training.loop import Run
 
 SEED = 4
 

@@ -9,13 +9,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from pairbench.batch import Batch
-from pairbench.control.gaussian import (
-    Actor,
-    GaussianPolicy,
-    Normaliser,
-    UniformPolicy,
-    log_density,
-)
+from pairbench.control.gaussian import Actor, GaussianPolicy, Normaliser, UniformPolicy, log_density
 
 D, A, B, T = 17, 6, 5, 3
 

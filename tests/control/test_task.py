@@ -10,7 +10,6 @@ import torch
 
 from pairbench.algorithm import Algorithm, AlgorithmConfig, Loss, Needs, Presets
 from pairbench.batch import Batch, Signal, join
-from pairbench.checkpoint import load_state, save_state
 from pairbench.control.gaussian import GaussianPolicy, log_density
 from pairbench.control.mujoco_env import Simulations
 from pairbench.control.task import ControlTask
@@ -19,6 +18,7 @@ from pairbench.policy import PolicyOutput
 from pairbench.seeding import Streams, generator
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
 from pairbench.tasks.hopper_v4 import Hopper
+from pairbench.training.checkpoint import load_state, save_state
 
 
 class Asks(Algorithm):

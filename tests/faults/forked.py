@@ -1,7 +1,7 @@
 """Drivers and workers forked from a process that has everything loaded, to be killed by hundreds.
 
-A worker is `pairbench.launch.worker.main` and a driver `pairbench.runner.execute`, as always; only
-how their processes begin differs, since loading torch for each would take most of the time.
+A worker is `launch.worker.main` and a driver `runner.execute`, as always; only how their processes
+begin differs, since loading torch for each would take most of the time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from pairbench.grid import Grid
-from pairbench.launch import Event, Job, local, worker
-from pairbench.launch.local import Local
-from pairbench.launch.worker import decode, encode, perform
-from pairbench.runner import execute
-from pairbench.store import Store
+from pairbench.experiments.launch import local, worker
+from pairbench.experiments.launch.base import Event, Job
+from pairbench.experiments.launch.local import Local
+from pairbench.experiments.launch.worker import decode, encode, perform
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import Grid
+from pairbench.results.folder import Store
 
 
 class Here:

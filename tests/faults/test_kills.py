@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pairbench import provenance
-from pairbench.grid import Grid
-from pairbench.record import RunRecord
-from pairbench.runner import execute, plan
+from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.suite import Grid
+from pairbench.results.folder import Store, load_records
+from pairbench.results.record import RunRecord
 from pairbench.seeding import generator
-from pairbench.store import Store, load_records
+from pairbench.training import provenance
 from tests.faults.forked import Here, driver
-from tests.grids import outcome, same
+from tests.support.grids import outcome, same
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 

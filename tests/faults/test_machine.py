@@ -15,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from pairbench.diary import read_log
 from pairbench.errors import Interrupted, PairBenchError
-from pairbench.grid import Grid
-from pairbench.launch import Job
-from pairbench.launch.local import Local
-from pairbench.launch.worker import decode, encode, perform
-from pairbench.runner import Quiet, Tally, execute, plan
-from pairbench.status import look
-from pairbench.store import Store, load_records
+from pairbench.experiments.launch.base import Job
+from pairbench.experiments.launch.local import Local
+from pairbench.experiments.launch.worker import decode, encode, perform
+from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.status import look
+from pairbench.experiments.suite import Grid
+from pairbench.results.folder import Store, load_records
+from pairbench.results.heartbeat import read_log
 from tests.faults.forked import Here
-from tests.grids import outcome, same, wait_for
+from tests.support.grids import outcome, same, wait_for
 
 BANDIT = "preference-bandit"
 

@@ -19,17 +19,17 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["pairbench"]):
-    from pairbench.checkpoint import load_state, save_state
-    from pairbench.diary import read_log
     from pairbench.errors import PairBenchError
-    from pairbench.grid import expand, load_suite
-    from pairbench.language.data import _records
-    from pairbench.reproduce import MARKS, marks
-    from pairbench.status import look, render
-    from pairbench.store import Unreadable, as_json, read_record
-    from pairbench.tuning import Study, read_study
+    from pairbench.experiments.status import look, render
+    from pairbench.experiments.suite import expand, load_suite
+    from pairbench.experiments.tuning import Study, read_study
+    from pairbench.language.data.load import _records
+    from pairbench.results.folder import Unreadable, as_json, read_record
+    from pairbench.results.heartbeat import read_log
+    from pairbench.results.marks import MARKS, marks
+    from pairbench.training.checkpoint import load_state, save_state
 
-from tests.records import record
+from tests.support.records import record
 
 SUITE = b"""summary = "s"
 seeds = "0-1"

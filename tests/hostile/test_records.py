@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairbench.errors import PairBenchError
-from pairbench.files import strict_json
+from pairbench.experiments.status import look
+from pairbench.experiments.status import render as render_status
+from pairbench.experiments.submission import copy
+from pairbench.experiments.submission import look as look_at
 from pairbench.leaderboard import FORMATS, build, render, write_site
-from pairbench.record import RunRecord, digest
-from pairbench.reproduce import MARKS, marks
-from pairbench.status import look
-from pairbench.status import render as render_status
-from pairbench.store import (
+from pairbench.results.files import strict_json
+from pairbench.results.folder import (
     Store,
     Unreadable,
     as_json,
@@ -33,9 +33,9 @@ from pairbench.store import (
     read_series,
     read_texts,
 )
-from pairbench.submit import copy
-from pairbench.submit import look as look_at
-from tests.records import record
+from pairbench.results.marks import MARKS, marks
+from pairbench.results.record import RunRecord, digest
+from tests.support.records import record
 
 GOOD = as_json(record("grpo", 0)).decode()
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairbench.errors import PairBenchError
-from pairbench.grid import expand, load_suite, parse_seeds
-from pairbench.language import data
+from pairbench.experiments.suite import expand, load_suite, parse_seeds
+from pairbench.language.data import load as data
 from pairbench.registry import Entry, _load
 
 GOOD = """

@@ -16,19 +16,19 @@ pytest.importorskip("transformers", reason="the extra language is not installed"
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
+from pairbench.experiments.runner import plan, run
 from pairbench.language import task as language_task
-from pairbench.language.causal import LanguagePolicy
-from pairbench.language.judge import Judge
-from pairbench.language.oracle import KnownAnswers, RewardModel, component_judges
+from pairbench.language.judges.judge import Judge
+from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.task import LanguageTask, prompt_id
-from pairbench.record import RunRecord, RunSpec
 from pairbench.registry import get_algorithm
-from pairbench.runner import plan, run
+from pairbench.results.folder import Store
+from pairbench.results.record import RunRecord, RunSpec
 from pairbench.seeding import Streams
-from pairbench.store import Store
 from pairbench.tasks.preference_file import PreferenceFile
 from pairbench.tasks.toy_dialogue import ToyDialogue
-from pairbench.trainer import train
+from pairbench.training.loop import train
 
 SMALL = {"sft_steps": 8, "evaluation_prompts": 6, "completion_tokens": 5, "pair_tokens": 6}
 ROWS: dict[str, dict[str, Any]] = {

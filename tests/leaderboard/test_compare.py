@@ -7,9 +7,10 @@ from records import board_records, record
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Cost
 from pairbench.leaderboard import compare, compare_all
 from pairbench.leaderboard.compare import compare_sides, further
-from pairbench.record import Cost, RunRecord
+from pairbench.results.record import RunRecord
 
 TASK = "halfcheetah-v4"
 

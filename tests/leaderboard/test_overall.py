@@ -15,7 +15,7 @@ from records import board_records, record
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import build, overall, render_overall, write_site
 from pairbench.leaderboard.overall import LEVELS, OVERALL_FORMATS
-from pairbench.record import RunRecord
+from pairbench.results.record import RunRecord
 
 
 def runs(row: str, task: str, rewards: list[float], **options: object) -> list[RunRecord]:

@@ -29,10 +29,10 @@ from pairbench.algorithm import Algorithm
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.batch import Batch
-from pairbench.language import models
-from pairbench.language.causal import LanguagePolicy
-from pairbench.optimiser import Adam, Group
+from pairbench.language.policy import models
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.seeding import pin_threads
+from pairbench.training.optimiser import Adam, Group
 
 pytest.importorskip("trl")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pairbench.leaderboard import build
-from pairbench.store import Store, as_json, load_records
-from tests.records import ROWS, record
+from pairbench.results.folder import Store, as_json, load_records
+from tests.support.records import ROWS, record
 
 pytestmark = pytest.mark.performance
 

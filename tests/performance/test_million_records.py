@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from pairbench.compact import Row, write_part
-from pairbench.record import RunRecord
-from pairbench.store import COMPACT, Store, as_json
-from tests.records import ROWS, record
+from pairbench.results.cache import Row, write_part
+from pairbench.results.folder import COMPACT, Store, as_json
+from pairbench.results.record import RunRecord
+from tests.support.records import ROWS, record
 
 pytestmark = pytest.mark.performance
 

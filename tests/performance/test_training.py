@@ -16,14 +16,14 @@ import gymnasium
 import pytest
 import torch
 
-from pairbench import trainer
-from pairbench.grid import Row, Suite, expand
-from pairbench.launch import Advanced
-from pairbench.record import Budget, Protocol, RunSpec
+from pairbench.experiments.launch.base import Advanced
+from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.registry import get_algorithm, get_task
+from pairbench.results.folder import Store
+from pairbench.results.record import Budget, Protocol, RunSpec
 from pairbench.seeding import Streams
-from pairbench.store import Store
-from pairbench.trainer import Run, train
+from pairbench.training import loop as trainer
+from pairbench.training.loop import Run, train
 from tests.performance.test_collection import Limit, seconds
 
 pytestmark = pytest.mark.performance

@@ -19,12 +19,12 @@ from pairbench.algorithms.ppo import PPO
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
 from pairbench.batch import Batch, minibatches
 from pairbench.errors import PairBenchError
-from pairbench.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.registry import get_algorithm
+from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
 from pairbench.tasks.preference_bandit import PreferenceBandit
-from pairbench.trainer import train
+from pairbench.training.loop import train
 
 METHODS: list[type[Algorithm]] = [PPO, GRPO, SoftPairGRPO, HardPairGRPO, DPO, ORPO]
 OFFLINE = {"data": "offline", "reference": "sft"}

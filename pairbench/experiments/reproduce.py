@@ -1,0 +1,229 @@
+"""Does a result come back from its record alone? Rebuilds a run and says how its bits compare.
+
+Three answers: "equal", every number of the series, the curve and the evaluation and the final
+weights are the same bits; "close", they differ but by no more than `TOLERANCE`; "different". What
+changed since the run (versions, processor, code, data, models, judges) is named beside the answer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from pairbench.errors import PairBenchError
+from pairbench.experiments.launch.base import Ended, Job, Launcher
+from pairbench.results.marks import Reproduction, Verdict
+from pairbench.results.record import RunRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+TOLERANCE = 1e-3
+"""Of a number against the larger of the two and the largest of its column, to count as close."""
+
+LEAST = 1e-6
+"""Absolute differences of a measured number that count as close, be it as near zero as it may."""
+
+
+UNTELLING = frozenset({"started", "git_commit", "git_changed", "cores", "seconds"})
+"""Fields of the provenance on which no number depends."""
+
+
+def rebuild(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    launcher: Launcher,
+    scratch: Path,
+    iterations: int | None = None,
+) -> Reproduction:
+    """Runs a record's specification again, in a process of its own, and compares.
+
+    Args:
+        record: a finished run.
+        series: its columns, one value an iteration; None if they are not at hand.
+        launcher: where it runs; it is not closed.
+        scratch: a folder for the checkpoint of the new run.
+        iterations: compare the first so many only; None for the whole run.
+
+    Raises:
+        PairBenchError: the record is not of a finished run, its task is of another version here,
+            only its beginning was asked for where it has no series, or the new run failed.
+    """
+    from pairbench.results.record import name_of
+
+    if record.status != "finished":
+        raise PairBenchError(
+            f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
+            "choose another record"
+        )
+    if iterations is not None and not (series and len(next(iter(series.values())))):
+        raise PairBenchError(
+            f"{name_of(record)} has no series to compare the beginning of: leave --quick out"
+        )
+    threads = int(record.provenance.get("simulation_threads", 1))
+    job = Job(record.spec, scratch / f"{record.identity[:16]}.safetensors", threads)
+    launcher.submit(Job(**{**vars(job), "iterations": iterations}))
+    while True:
+        for event in launcher.poll(0.5):
+            if isinstance(event, Ended) and event.record.identity == record.identity:
+                whole = event.record.status == "finished"
+                return _judged(record, series, event, None if whole else iterations)
+
+
+def _judged(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    again: Ended,
+    iterations: int | None,
+) -> Reproduction:
+    from pairbench.results.record import name_of
+
+    if again.record.status == "failed":
+        why = again.record.reason
+        raise PairBenchError(f"{name_of(record)} failed when it was run again: {why}")
+    verdict, detail = compare(record, series, again, iterations)
+    return Reproduction(
+        identity=record.identity,
+        name=name_of(record),
+        verdict=verdict,
+        detail=detail,
+        iterations=iterations,
+        changed=changes(record.provenance, again.record.provenance),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=str(again.record.provenance.get("cpu", "unknown")),
+    )
+
+
+def compare(
+    record: RunRecord,
+    series: Mapping[str, np.ndarray] | None,
+    again: Ended,
+    iterations: int | None = None,
+) -> tuple[Verdict, str]:
+    """Returns how a run compares with what was kept of it, and where they first differ.
+
+    Series come first, iteration by iteration, then the learning curve, the final evaluation, what
+    was spent and the weights; with `iterations`, the series' first so many and the points of the
+    curve that the shorter run has.
+    """
+    worst: Verdict = "equal"
+    first = ""
+
+    def found(verdict: Verdict, where: str) -> None:
+        nonlocal worst, first
+        order = ("equal", "close", "different")
+        worst = max(worst, verdict, key=order.index)
+        first = first or (where if verdict != "equal" else "")
+
+    if series:
+        found(*_of_series(series, again.series, iterations))
+    whole = iterations is None
+    points = None if whole else len(again.record.curve)
+    theirs = _measured(again.record, points, whole)
+    for name, values in _measured(record, points, whole).items():
+        found(_closeness(values, theirs.get(name, [])), name)
+    if whole and worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
+        found("different", "the final weights, though no measured number differs")
+    if worst == "equal":
+        compared = "the whole run"
+        if iterations is not None:
+            compared = f"{iterations} iteration{'s' * (iterations > 1)}"
+            if points:
+                compared += f", {points} point{'s' * (points > 1)} of the learning curve"
+        return worst, f"bit for bit equal: {compared}"
+    if worst == "close":
+        return worst, f"within a relative {TOLERANCE:g}; the first difference is in {first}"
+    return worst, f"the first difference is in {first}"
+
+
+def _of_series(
+    kept: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray], iterations: int | None
+) -> tuple[Verdict, str]:
+    import numpy as np
+
+    names = [name for name in kept if name in again]
+    if not names:
+        return "different", "the series: they have no column in common"
+    old, new = (
+        np.stack([np.asarray(columns[name], np.float64)[:iterations] for name in names], 1)
+        for columns in (kept, again)
+    )
+    rows = min(len(old), len(new))
+    same = (old[:rows] == new[:rows]) | (np.isnan(old[:rows]) & np.isnan(new[:rows]))
+    if same.all():
+        if len(old) != len(new):
+            return "different", f"the series' length: {len(old)} and {len(new)} iterations"
+        return "equal", ""
+    at = int(np.flatnonzero(~same.all(1))[0])
+    columns = [name for name, equal in zip(names, same[at], strict=True) if not equal]
+    where = f"iteration {at}, series {', '.join(columns)}"
+    with np.errstate(invalid="ignore"):
+        scale = np.nanmax(np.abs(old), axis=0, initial=0.0)
+        near = np.abs(old[:rows] - new[:rows]) <= TOLERANCE * np.maximum(scale, 1e-12)
+    close = len(old) == len(new) and bool((near | same).all())
+    return ("close" if close else "different"), where
+
+
+def _measured(record: RunRecord, points: int | None, whole: bool) -> dict[str, list[float]]:
+    """Returns all that a record says was measured but the seconds, by what it is.
+
+    That is the learning curve's first `points`, or all; of a whole run also the final scores,
+    measures, stability and cost. What an older record does not name is left out.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for point in record.curve[:points]:
+        for name, value in _numbers(point):
+            columns[f"the learning curve ({name})"].append(value)
+    if not whole:
+        return columns
+    if record.evaluation is not None:
+        for way, scores in record.evaluation.scores.items():
+            columns[f"the final scores ({way})"] = scores
+        for name, value in record.evaluation.measures.items():
+            columns[f"the final {name}"] = [value]
+    for what, part in (("stability", record.stability), ("cost", record.cost)):
+        for name, value in _numbers(part):
+            if name != "seconds":
+                columns[f"the {what} ({name})"] = [value]
+    return columns
+
+
+def _numbers(part: BaseModel) -> Iterator[tuple[str, float]]:
+    for name, value in part.model_dump(exclude_unset=True).items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        elif value is not None:
+            yield name, value
+
+
+def _closeness(old: Sequence[float], new: Sequence[float]) -> Verdict:
+    if list(old) == list(new):
+        return "equal"
+    scale = max((abs(value) for value in old), default=0.0)
+    near = len(old) == len(new) and all(
+        abs(a - b) <= max(TOLERANCE * scale, LEAST) for a, b in zip(old, new, strict=True)
+    )
+    return "close" if near else "different"
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns "name: old -> new" for each field of the provenance that numbers may depend on."""
+    lines = []
+    for name in sorted({*then, *now} - UNTELLING):
+        old, new = then.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name}: {_short(old)} -> {_short(new)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = "not recorded" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

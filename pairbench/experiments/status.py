@@ -1,0 +1,176 @@
+"""How far the runs of a results folder are, from what they leave in it; nothing is written.
+
+A run is "running" while its sign of life is fresh, "stalled" where that has stopped (its process or
+machine is gone; the same command continues it) or no iteration has ended for long, "waiting" while
+the call that is to run it lives, and "finished" or "failed" by its record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from tabulate import tabulate
+
+from pairbench.results.folder import Store, load_records
+from pairbench.results.heartbeat import read_log, read_state
+from pairbench.results.record import RunRecord, name_of
+from pairbench.text import duration, printable
+
+SILENT = 30.0
+"""Seconds without a sign of life after which a process is taken for dead; one comes every two."""
+
+IDLE = 900.0
+"""Seconds without an iteration after which a live run is taken to hang."""
+
+State = Literal["running", "waiting", "stalled", "failed", "finished"]
+
+
+class RunState(BaseModel):
+    """One run that has not finished.
+
+    Attributes:
+        identity: the run's.
+        name: row, task and seed.
+        state: see the module.
+        spent: share of its budget, None where it is not known.
+        reward: last evaluated.
+        seconds: that it has taken.
+        detail: where it runs, why it is stalled, or what it failed of.
+    """
+
+    identity: str
+    name: str
+    state: State
+    spent: float | None = None
+    reward: float | None = None
+    seconds: float | None = None
+    detail: str = ""
+
+
+class Status(BaseModel):
+    """How many runs are in each state, and those that have not finished."""
+
+    counts: dict[State, int]
+    runs: list[RunState]
+
+
+def look(results: Path) -> Status:
+    """Returns how far the runs of a folder are.
+
+    Raises:
+        PairBenchError: there is no such folder.
+    """
+    store = Store(results)
+    states: dict[str, RunState] = {}
+    grid = read_state(store.grid) if _age(store.grid) < SILENT else None
+    asked = (grid or {}).get("runs")
+    for identity, name in asked.items() if isinstance(asked, dict) else ():
+        states[identity] = RunState(identity=identity, name=str(name), state="waiting")
+    signs = {path: read_state(path) for path in store.grid.parent.glob("*.json")}
+    # records last: what ends meanwhile is seen here or there
+    records = load_records(results).records
+    for record in records:
+        if record.status == "failed" and record.identity not in states:
+            states[record.identity] = _failed(record)
+    for path, sign in signs.items():
+        if sign is not None and path != store.grid and "identity" in sign:
+            states[str(sign["identity"])] = _under_way(sign, _age(path))
+    over = [record.identity for record in records if record.status == "finished"]
+    for identity in over:
+        states.pop(identity, None)
+    counts = Counter(state.state for state in states.values())
+    counts["finished"] = len(over)
+    order: tuple[State, ...] = ("running", "waiting", "stalled", "failed", "finished")
+    runs = sorted(states.values(), key=lambda run: (order.index(run.state), run.name))
+    return Status(counts={state: counts[state] for state in order}, runs=runs)
+
+
+def render(status: Status) -> str:
+    """Returns the numbers in one line, and a table of the runs that have not finished."""
+    line = ", ".join(f"{count} {state}" for state, count in status.counts.items())
+    if not status.runs:
+        return f"{line}\n"
+    rows = [
+        (
+            run.state,
+            printable(run.name),
+            "" if run.spent is None else f"{run.spent:.0%}",
+            "" if run.reward is None else f"{run.reward:.4g}",
+            "" if run.seconds is None else duration(run.seconds),
+            printable(run.detail),
+        )
+        for run in status.runs
+    ]
+    headers = ("state", "run", "budget", "reward", "time", "")
+    return f"{line}\n\n{tabulate(rows, headers, 'plain', disable_numparse=True)}\n"
+
+
+def profiles(records: list[RunRecord], results: Path) -> str:
+    """Returns a table of what the seconds of runs went into, of those whose logs say so.
+
+    Of a run that was interrupted, it is the time since it was started last.
+    """
+    store = Store(results)
+    found = []
+    for record in records:
+        ends = [line for line in read_log(store.diary(record.spec)) if line.get("event") == "ended"]
+        if ends and isinstance(spent_on := ends[-1].get("spent_on"), dict) and spent_on:
+            found.append((name_of(record), spent_on))
+    if not found:
+        return "no run has left a profile\n"
+    parts = list(dict.fromkeys(part for _, spent_on in found for part in spent_on))
+    rows = []
+    for name, spent_on in found:
+        total = sum(spent_on.values())
+        shares = [f"{spent_on[part] / total:.0%}" if part in spent_on else "" for part in parts]
+        rows.append((printable(name), f"{total:.1f}", *shares))
+    headers = ("run", "seconds", *parts)
+    return f"{tabulate(rows, headers, 'plain', disable_numparse=True)}\n"
+
+
+def _under_way(sign: dict[str, Any], age: float) -> RunState:
+    """The state of a run by its sign of life, `age` seconds old."""
+
+    def number(name: str) -> float | None:
+        value = sign.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    where = f"process {sign.get('pid')} on {sign.get('host')}"
+    idle = (number("idle") or 0.0) + max(0.0, age)
+    state: State = "running"
+    if age >= SILENT:
+        state, where = "stalled", f"{where} has been silent for {duration(age)}: run it again"
+    elif idle >= IDLE:
+        state, where = "stalled", f"{where} has ended no iteration for {duration(idle)}"
+    return RunState(
+        identity=str(sign["identity"]),
+        name=f"{sign.get('row')} on {sign.get('task')}, seed {sign.get('seed')}",
+        state=state,
+        spent=number("spent"),
+        reward=number("reward"),
+        seconds=number("seconds"),
+        detail=where,
+    )
+
+
+def _failed(record: RunRecord) -> RunState:
+    return RunState(
+        identity=record.identity,
+        name=name_of(record),
+        state="failed",
+        reward=None,
+        seconds=record.cost.seconds,
+        detail=record.reason or "",
+    )
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; negative where a clock went back, so it counts as fresh."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")

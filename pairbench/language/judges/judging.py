@@ -1,0 +1,653 @@
+"""Judges the completions that finished runs have kept: any judge, at any later time.
+
+A judge is the task's gold or proxy judge, which score completions one by one, or a language model
+behind an endpoint, which is shown two at a time in both orders. None of them is people. Two rows
+are compared on the same prompt at the same seed; what is measured over prompts is averaged within
+a seed, and intervals are over seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from tabulate import tabulate
+
+from pairbench import statistics
+from pairbench.errors import PairBenchError
+from pairbench.language.data.load import Pair
+from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse_address
+from pairbench.language.judges.panel import Oracle
+from pairbench.language.task import LanguageTask, prompt_id
+from pairbench.leaderboard import build
+from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
+from pairbench.leaderboard.text import cell
+from pairbench.registry import get_task
+from pairbench.results.folder import Store, read_texts
+from pairbench.results.record import RunRecord
+from pairbench.text import near, number, printable
+
+BUDGET = 1000
+"""Requests that one call may send, by default."""
+
+PROGRESS = 100
+"""Requests between two lines of progress."""
+
+POINTS = {"A": 1.0, "B": 0.0, "tie": 0.5, "unreadable": 0.5}
+"""What the answer shown first gets."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a judge makes of one row's completion against another's.
+
+    Attributes:
+        points: 1 better, 0 worse, one half a tie; of two orders the mean.
+        disagree: whether the two orders gave different points, None without two readable ones.
+        unreadable: verdicts that could not be read and count as ties.
+        identical: the completions are the same text, which nobody was asked about.
+    """
+
+    points: float
+    disagree: bool | None = None
+    unreadable: int = 0
+    identical: bool = False
+
+    @property
+    def swapped(self) -> Outcome:
+        """The same comparison seen from the other side."""
+        return Outcome(1.0 - self.points, self.disagree, self.unreadable, self.identical)
+
+
+def both_orders(there: Verdict, back: Verdict) -> Outcome:
+    """Returns the outcome for the completion that was shown first in `there`, second in `back`."""
+    first, second = POINTS[there.verdict], 1.0 - POINTS[back.verdict]
+    unreadable = [there.verdict, back.verdict].count("unreadable")
+    return Outcome(
+        points=(first + second) / 2,
+        disagree=None if unreadable else first != second,
+        unreadable=unreadable,
+    )
+
+
+class Score(BaseModel):
+    """Mean over seeds of the mean score over prompts, with its 95% interval."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Versus(BaseModel):
+    """A row against another; shares are means over seeds of shares over prompts.
+
+    Attributes:
+        seeds: that have a comparison.
+        comparisons: pairs of completions that were compared.
+        missing: pairs that have no verdict yet, since asking stopped.
+        identical: of the comparisons, those of equal texts: ties that nobody was asked about.
+        unreadable: verdicts that could not be read, in place of which a tie counts.
+        win_rate: ties count one half; a pair judged in both orders counts their mean.
+        ties: share of comparisons worth exactly one half.
+        position_bias: of pairs judged in both orders, the share in which the orders disagree.
+    """
+
+    seeds: list[int]
+    comparisons: int
+    missing: int
+    identical: int
+    unreadable: int
+    win_rate: Rate | None
+    ties: Rate | None
+    position_bias: Rate | None
+
+
+class JudgedRow(BaseModel):
+    """A row of a board as a judge sees it; `versus` is against the baseline, None for itself."""
+
+    row: str
+    algorithm: str
+    seeds: list[int]
+    score: Score | None
+    versus: Versus | None
+    head_to_head: dict[str, Versus]
+
+
+class Judge(BaseModel):
+    """Who judged.
+
+    Attributes:
+        kind: "gold", "proxy" or "openai".
+        name: of the judge, or of the model.
+        address: the endpoint's, if there is one.
+        prompt_version: of the question an endpoint is asked.
+        served: names of the models that the endpoint says have answered.
+        first, last: days (UTC) of the earliest and latest verdict.
+        cards: what is known of a local judge's parts.
+        caveats: what a reader must know before the numbers.
+    """
+
+    kind: Literal["gold", "proxy", "openai"]
+    name: str
+    address: str | None = None
+    prompt_version: str | None = None
+    served: list[str] = []
+    first: str | None = None
+    last: str | None = None
+    cards: dict[str, dict[str, Any]] = {}
+    caveats: list[str] = []
+
+
+class Judgement(BaseModel):
+    """What a judge says of a board's rows.
+
+    Attributes:
+        requests: sent by this call.
+        stopped: why verdicts are missing, if any are.
+        left_out: one sentence for each run whose completions could not be used.
+        failed: whether an endpoint gave up, or kept completions are not what the record says.
+    """
+
+    task: str
+    task_version: str
+    board: str
+    title: str
+    judge: Judge
+    baseline: str
+    rows: list[JudgedRow]
+    requests: int
+    stopped: str | None
+    left_out: list[str]
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a board's runs have kept: completions by row, seed and `prompt_id`."""
+
+    texts: dict[str, dict[int, dict[str, str]]]
+    left_out: list[str]
+    failed: bool
+
+
+Comparison = tuple[str, str, str, int]
+"""Prompt, row, other row, seed."""
+
+
+class Arbiter(Protocol):
+    """Compares two completions of a prompt; None where it cannot be asked any more."""
+
+    def compare(self, prompt: str, ours: str, theirs: str) -> Outcome | None: ...
+
+
+def judge(
+    records: Iterable[RunRecord],
+    results: Path,
+    who: str,
+    *,
+    task: str | None = None,
+    board: str | None = None,
+    rows: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    baseline: str = BASELINE,
+    head_to_head: bool | None = None,
+    budget: int = BUDGET,
+    progress: Callable[[str], None] | None = None,
+) -> Judgement:
+    """Judges the completions of a board's rows against the baseline's, and against each other.
+
+    A run whose file of completions is missing or not the one its record names is left out, and the
+    result says so.
+
+    Args:
+        records: of the results folder.
+        results: that folder.
+        who: "gold", "proxy" or "openai:<base-url>,<model>".
+        task: whose board; may be left out where one task alone has kept completions.
+        board: the first characters of the board's digest; the one of the largest budget by default.
+        rows: names as the board shows them; all by default.
+        seeds: all by default.
+        baseline: the row, or else the algorithm, that win rates are measured against.
+        head_to_head: whether rows meet each other too; by default where that costs no request.
+        budget: most requests that an endpoint is sent in this call.
+        progress: takes a line from time to time while an endpoint is asked.
+
+    Raises:
+        PairBenchError: nothing matches what was asked for, the data or judge are out of reach, or
+            an endpoint gave nothing at all.
+    """
+    if who not in ("gold", "proxy") and not who.startswith("openai:"):
+        raise PairBenchError(
+            "that judge is not known: name gold, proxy or openai:<base-url>,<model>"
+        )
+    address = parse_address(who.removeprefix("openai:")) if who.startswith("openai:") else None
+    key = key_for(address) if address else None
+    everything = distinct(records)
+    chosen = _board(everything, task, board)
+    found = {record.identity: record for record in everything}
+    runs = {
+        row.row: {
+            seed: found[identity]
+            for seed, identity in row.runs.items()
+            if found[identity].status == "finished" and (seeds is None or seed in seeds)
+        }
+        for row in chosen.rows
+    }
+    algorithms = {row.row: row.algorithm for row in chosen.rows}
+    anchor = _anchor(algorithms, baseline, chosen)
+    known = [name for name, of_row in runs.items() if of_row]
+    for name in (*rows, anchor):
+        if name not in known:
+            raise PairBenchError(
+                f"no row {name!r} of {chosen.title} has a finished run at these seeds: did you "
+                f"mean {', '.join(near(name, known)) or 'another --seeds'}?"
+            )
+    wanted = [name for name in known if name == anchor or not rows or name in rows]
+    language = _task(chosen)
+    pairs: dict[str, Pair] = {}
+    for pair in language.data.split()["evaluation"]:
+        pairs.setdefault(prompt_id(pair.prompt), pair)
+    kept = _kept({name: runs[name] for name in wanted}, Store(results), pairs)
+    if not any(kept.texts.values()):
+        raise PairBenchError(f"no completions of {chosen.title} can be used: {kept.left_out[0]}")
+    others = [name for name in wanted if name != anchor]
+    meetings = [(name, anchor) for name in others]
+    if head_to_head or (head_to_head is None and address is None):
+        meetings += combinations(others, 2)
+    plan = _plan(kept, meetings)
+    if address and not plan:
+        raise PairBenchError(
+            f"{chosen.title} has nothing to compare with {anchor}: no other row that is asked for "
+            "has kept completions at its seeds"
+        )
+
+    requests, stopped, failed = 0, None, kept.failed
+    outcomes: dict[Comparison, Outcome | None]
+    scores: dict[str, Score] = {}
+    if address is None:
+        local = _Local(language, who, pairs, kept)
+        outcomes = {at: local.outcome(kept, at) for at in plan}
+        scores, described = local.row_scores(kept), local.described
+    else:
+        with Endpoint(address, results, budget=budget, key=key) as endpoint:
+            remote = _Remote(endpoint, pairs, len(plan), progress)
+            outcomes = {at: remote.outcome(kept, at) for at in plan}
+            described = remote.described
+            requests, stopped = endpoint.requests, endpoint.stopped
+            failed = failed or endpoint.failed
+        if plan and stopped and not any(outcomes.values()):
+            raise PairBenchError(f"nothing was judged: {stopped}")
+    meets: dict[str, dict[str, Versus]] = {name: {} for name in wanted}
+    for ours, theirs in meetings:
+        mine = {at: outcomes[at] for at in plan if at[1:3] == (ours, theirs)}
+        meets[ours][theirs] = _versus(mine)
+        meets[theirs][ours] = _versus({at: o and o.swapped for at, o in mine.items()})
+    judged = [
+        JudgedRow(
+            row=name,
+            algorithm=algorithms[name],
+            seeds=sorted(kept.texts[name]),
+            score=scores.get(name),
+            versus=None if name == anchor else meets[name][anchor],
+            head_to_head={
+                other: versus
+                for other, versus in meets[name].items()
+                if anchor not in (name, other)
+            },
+        )
+        for name in wanted
+        if kept.texts[name] and (address is None or name != anchor)
+    ]
+    return Judgement(
+        task=chosen.task,
+        task_version=chosen.task_version,
+        board=chosen.board,
+        title=chosen.title,
+        judge=described,
+        baseline=anchor,
+        rows=sorted(judged, key=_order),
+        requests=requests,
+        stopped=stopped,
+        left_out=kept.left_out,
+        failed=failed,
+    )
+
+
+def _board(records: list[RunRecord], task: str | None, board: str | None) -> Board:
+    """Returns the board that is asked for among those whose runs have kept completions."""
+    kept = [r for r in records if r.status == "finished" and r.texts_sha256]
+    tasks = sorted({record.task for record in kept})
+    if not tasks:
+        raise PairBenchError(
+            "no finished run here has kept its completions: run a language task first"
+        )
+    if task is None and len(tasks) > 1:
+        raise PairBenchError(f"several tasks have completions: choose one of {', '.join(tasks)}")
+    if task is not None and task not in tasks:
+        raise PairBenchError(
+            f"no finished run of a task {task!r} has kept its completions: did you mean "
+            f"{', '.join(near(task, tasks))}?"
+        )
+    runs = {record.identity for record in kept}
+    boards = [b for b in build(records, task or tasks[0]) if runs & b.identities]
+    matches = [b for b in boards if b.board.startswith(board or "")]
+    if not matches or (board and len(matches) > 1):
+        titles = "; ".join(f"{b.title} ({b.board[:8]})" for b in boards)
+        raise PairBenchError(f"{len(matches)} boards begin with {board!r}: there are {titles}")
+    return matches[0]
+
+
+def _anchor(algorithms: Mapping[str, str], baseline: str, board: Board) -> str:
+    if baseline in algorithms:
+        return baseline
+    for name, algorithm in algorithms.items():
+        if algorithm == baseline:
+            return name
+    raise PairBenchError(
+        f"no row {baseline!r} on {board.title} to compare with: run it, or choose another by "
+        f"--baseline ({', '.join(near(baseline, algorithms))})"
+    )
+
+
+def _task(board: Board) -> LanguageTask:
+    cls = get_task(board.task)
+    if not issubclass(cls, LanguageTask):
+        raise PairBenchError(
+            f"{board.task} is no task of prompts and completions: nothing to judge"
+        )
+    try:
+        return cls(cls.Config(**board.task_config))
+    except ValidationError as error:
+        raise PairBenchError(
+            f"the settings of {board.title} are not those of this version's {board.task}: judge "
+            "them with the version that ran them"
+        ) from error
+
+
+def _kept(
+    runs: Mapping[str, Mapping[int, RunRecord]], store: Store, pairs: Mapping[str, Pair]
+) -> Kept:
+    """Reads what runs have kept; one whose completions cannot be trusted is left out and named."""
+    texts: dict[str, dict[int, dict[str, str]]] = {name: {} for name in runs}
+    left_out, failed = [], False
+    for name, of_row in runs.items():
+        for seed, record in sorted(of_row.items()):
+            path = store.path(record).with_suffix(".texts.parquet")
+            try:
+                texts[name][seed] = _texts(path, record, pairs)
+            except PairBenchError as error:
+                left_out.append(f"{name}, seed {seed}, is left out: {error}")
+                failed = failed or record.texts_sha256 is not None
+    return Kept(texts, left_out, failed)
+
+
+def _texts(path: Path, record: RunRecord, pairs: Mapping[str, Pair]) -> dict[str, str]:
+    if record.texts_sha256 is None:
+        raise PairBenchError("it was run before completions were kept")
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PairBenchError(f"{path} cannot be read ({error.strerror})") from error
+    if found != record.texts_sha256:
+        raise PairBenchError(
+            f"{path} is not the file that its record names (SHA-256 {found[:8]}, not "
+            f"{record.texts_sha256[:8]}): bring the original back"
+        )
+    columns = read_texts(path)
+    if not columns.keys() >= {"prompt", "completion"}:
+        raise PairBenchError(f"{path} has no columns prompt and completion")
+    unknown = [prompt for prompt in columns["prompt"] if prompt not in pairs]
+    if unknown:
+        raise PairBenchError(
+            f"{len(unknown)} of its {len(columns['prompt'])} prompts are not among the held-out "
+            "ones of the data at hand: give the data it was run with by --data-dir"
+        )
+    return dict(zip(columns["prompt"], columns["completion"], strict=True))
+
+
+def _plan(kept: Kept, meetings: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """Returns what to compare, so that a budget that ends early is spread over rows and seeds.
+
+    Prompts come in the order of their hashes: the first of them are as good as drawn by lot.
+    """
+    return sorted(
+        (
+            (prompt, ours, theirs, seed)
+            for ours, theirs in meetings
+            for seed, mine in kept.texts[ours].items()
+            for prompt in mine.keys() & kept.texts[theirs].get(seed, {}).keys()
+        ),
+        key=lambda at: (at[0], at[3], at[1], at[2]),
+    )
+
+
+class _Local:
+    """A judge that scores completions one by one. Equal completions have one score."""
+
+    def __init__(
+        self, task: LanguageTask, role: str, pairs: Mapping[str, Pair], kept: Kept
+    ) -> None:
+        oracle: Oracle | None = task.gold if role == "gold" else task.proxy
+        if oracle is None:
+            raise PairBenchError(
+                f"{task.name} has no {role} judge: name openai:<base-url>,<model> instead"
+            )
+        wanted = sorted(
+            {
+                (prompt, text)
+                for of_row in kept.texts.values()
+                for mine in of_row.values()
+                for prompt, text in mine.items()
+            }
+        )
+        scores = oracle.score(
+            [pairs[prompt].prompt for prompt, _ in wanted],
+            [text for _, text in wanted],
+            [pairs[prompt].source for prompt, _ in wanted],
+        )
+        if not np.isfinite(scores).all():
+            raise PairBenchError(f"a score of the {oracle.name} is not finite: nothing is judged")
+        self._scores = dict(zip(wanted, scores.tolist(), strict=True))
+        caveats = []
+        if role == "proxy":
+            caveats.append("Methods were trained on this judge's scores, so they may play on it.")
+        if not oracle.ranks:
+            caveats.append(f"Smoke test only: the {oracle.name} has not shown that it may rank.")
+        self.described = Judge(
+            kind="gold" if role == "gold" else "proxy",
+            name=oracle.name,
+            cards={name: dict(card) for name, card in oracle.cards.items()},
+            caveats=caveats,
+        )
+
+    def outcome(self, kept: Kept, at: Comparison) -> Outcome:
+        prompt, ours, theirs, seed = at
+        mine, other = (kept.texts[row][seed][prompt] for row in (ours, theirs))
+        points = statistics.win_rate([self._scores[prompt, mine]], [self._scores[prompt, other]])
+        return Outcome(float(points), identical=mine == other)
+
+    def row_scores(self, kept: Kept) -> dict[str, Score]:
+        """Returns each row's mean score."""
+        found = {}
+        for name, of_row in kept.texts.items():
+            if of_row:
+                means = [np.mean([self._scores[at] for at in of_row[s].items()]) for s in of_row]
+                rounded = rate(statistics.mean_interval(means))
+                found[name] = Score(mean=rounded.estimate, low=rounded.low, high=rounded.high)
+        return found
+
+
+class _Remote:
+    """A judge that is shown two completions at a time, in both orders."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        pairs: Mapping[str, Pair],
+        total: int,
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self._endpoint, self._pairs = endpoint, pairs
+        self._total, self._progress = total, progress
+        self._seen = self._told = 0
+        self._used: list[Verdict] = []
+
+    def outcome(self, kept: Kept, at: Comparison) -> Outcome | None:
+        prompt, ours, theirs, seed = at
+        mine, other = (kept.texts[row][seed][prompt] for row in (ours, theirs))
+        self._seen += 1
+        if mine == other:
+            return Outcome(0.5, identical=True)
+        turns = self._pairs[prompt].prompt
+        there = self._endpoint.ask(turns, mine, other)
+        back = self._endpoint.ask(turns, other, mine) if there else None
+        if self._progress and self._endpoint.requests >= self._told + PROGRESS:
+            self._told = self._endpoint.requests
+            self._progress(f"{self._told} requests, {self._seen} of {self._total} comparisons")
+        if there is None or back is None:
+            return None
+        self._used += there, back
+        return both_orders(there, back)
+
+    @property
+    def described(self) -> Judge:
+        address = self._endpoint.address
+        days = sorted(verdict.at[:10] for verdict in self._used)
+        served = sorted({verdict.served for verdict in self._used if verdict.served})
+        caveats = []
+        if len(served) > 1:
+            caveats.append(f"The endpoint answered with several models: {', '.join(served)}.")
+        return Judge(
+            kind="openai",
+            name=address.model,
+            address=address.url,
+            prompt_version=address.identity["prompt_version"],
+            served=served,
+            first=days[0] if days else None,
+            last=days[-1] if days else None,
+            caveats=caveats,
+        )
+
+
+def _versus(outcomes: Mapping[Comparison, Outcome | None]) -> Versus:
+    by_seed: dict[int, list[Outcome]] = {}
+    for (_, _, _, seed), outcome in outcomes.items():
+        if outcome is not None:
+            by_seed.setdefault(seed, []).append(outcome)
+    made = [outcome for of_seed in by_seed.values() for outcome in of_seed]
+
+    def share(get: Callable[[Outcome], float | None]) -> Rate | None:
+        """The mean over seeds of the mean of what `get` returns, None being left out."""
+        values = [[x for o in of_seed if (x := get(o)) is not None] for of_seed in by_seed.values()]
+        means = [float(np.mean(of_seed)) for of_seed in values if of_seed]
+        return rate(statistics.mean_interval(means, limits=(0.0, 1.0))) if means else None
+
+    return Versus(
+        seeds=sorted(by_seed),
+        comparisons=len(made),
+        missing=len(outcomes) - len(made),
+        identical=sum(outcome.identical for outcome in made),
+        unreadable=sum(outcome.unreadable for outcome in made),
+        win_rate=share(lambda outcome: outcome.points),
+        ties=share(lambda outcome: float(outcome.points == 0.5)),
+        position_bias=share(
+            lambda outcome: None if outcome.disagree is None else float(outcome.disagree)
+        ),
+    )
+
+
+def _order(row: JudgedRow) -> tuple[float, str]:
+    """Rows by score, or else by win rate; best first."""
+    if row.score is not None:
+        return -row.score.mean, row.row
+    at = row.versus.win_rate if row.versus else None
+    return (-at.estimate if at else 1.0, row.row)
+
+
+def render(judgement: Judgement) -> str:
+    """Returns a judgement as a table for a terminal, and what must be known to read it."""
+    local = judgement.judge.kind != "openai"
+    header = ["row", "seeds", *(["judge: score"] if local else [])]
+    header += [f"judge: beats {judgement.baseline}", "comparisons", "judge: ties"]
+    header += [] if local else ["judge: position bias", "unreadable"]
+    lines = []
+    for row in judgement.rows:
+        versus = row.versus
+        seeds = versus.seeds if versus else row.seeds
+        line = [row.row, str(len(seeds)), *([_score(row.score)] if local else [])]
+        line += (
+            [cell(versus.win_rate), str(versus.comparisons), cell(versus.ties)]
+            if versus
+            else ["", "", ""]
+        )
+        if not local:
+            line += [cell(versus.position_bias), str(versus.unreadable)] if versus else ["", ""]
+        lines.append([printable(text) for text in line])
+    parts = [
+        f"{judgement.title}, version {judgement.task_version}, board {judgement.board[:8]}",
+        _who(judgement.judge),
+        *judgement.judge.caveats,
+        "",
+        _tabulated(header, lines),
+    ]
+    meeting = [row for row in judgement.rows if row.head_to_head]
+    if meeting:
+        names = [row.row for row in meeting]
+        met = [
+            [
+                row.row,
+                *(
+                    cell(row.head_to_head[n].win_rate if n in row.head_to_head else None)
+                    for n in names
+                ),
+            ]
+            for row in meeting
+        ]
+        parts += ["", _tabulated(["judge: head to head", *names], met)]
+    legend = "Means over seeds [95% interval]; a tie counts one half"
+    if not local:
+        legend += (
+            ", and so does an unreadable verdict. Each pair is judged in both orders; position "
+            "bias is the share of pairs in which the orders disagree"
+        )
+    parts += ["", f"{legend}."]
+    every = [row.versus for row in judgement.rows if row.versus]
+    every += [v for row in meeting for other, v in row.head_to_head.items() if row.row < other]
+    if identical := sum(v.identical for v in every):
+        parts.append(f"{identical} comparisons were of equal completions: ties without asking.")
+    if judgement.stopped:
+        missing = sum(v.missing for v in every)
+        total = missing + sum(v.comparisons for v in every)
+        parts.append(f"Incomplete, {missing} of {total} comparisons missing: {judgement.stopped}.")
+    return "\n".join([*parts, *judgement.left_out]) + "\n"
+
+
+def _who(judge: Judge) -> str:
+    if judge.kind != "openai":
+        return f"Judge: {judge.name}, a stand-in and not people."
+    days = " to ".join(dict.fromkeys(day for day in (judge.first, judge.last) if day))
+    return (
+        f"Judge: {printable(judge.name)} at {judge.address}, prompt version "
+        f"{judge.prompt_version}, {days or 'no verdict yet'}: a language model and not people."
+    )
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return ""
+    if score.low is None or score.high is None:
+        return number(score.mean)
+    return f"{number(score.mean)} [{number(score.low)}, {number(score.high)}]"
+
+
+def _tabulated(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    align = ["left", *["right"] * (len(header) - 1)]
+    return str(
+        tabulate(lines, headers=header, tablefmt="simple", disable_numparse=True, colalign=align)
+    )

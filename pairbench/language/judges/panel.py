@@ -1,0 +1,221 @@
+"""Who scores completions: a judge per objective, or, for the toy dialogues, the known answer.
+
+Helpfulness and harmlessness are objectives of their own: pooled, a judge of both knows neither. A
+data set of both gives each prompt to the judge of the part it comes from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairbench.language.data.load import Turn, render
+from pairbench.language.judges.judge import Judge, judge_names, load_judge
+from pairbench.language.policy.models import load_classifier
+
+Role = Literal["proxy", "gold"]
+ROLES: tuple[Role, ...] = ("proxy", "gold")
+
+OBJECTIVES: Mapping[str, str] = {
+    "helpful-base": "helpful",
+    "rejection-sampled": "helpful",
+    "online": "helpful",
+    "harmless-base": "harmless",
+    "ultrafeedback": "ultrafeedback",
+}
+"""The objective of each source of pairs."""
+
+DATASETS: Mapping[str, tuple[str, ...]] = {
+    "hh-rlhf-helpful": ("helpful",),
+    "hh-rlhf-harmless": ("harmless",),
+    "hh-rlhf": ("helpful", "harmless"),
+    "ultrafeedback": ("ultrafeedback",),
+}
+"""The objectives of each data set that has judges."""
+
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "hh-rlhf-helpful": ("helpful", "harmless"),
+    "hh-rlhf-harmless": ("helpful", "harmless"),
+    "hh-rlhf": ("helpful", "harmless"),
+}
+"""The objectives that the completions of a data set's prompts may all be scored for, apart."""
+
+
+class Oracle(Protocol):
+    """Scores completions.
+
+    Attributes:
+        name: of what scores.
+        ranks: whether its scores have shown that they may rank policies.
+        cards: what is known of its parts, by name: the SHA-256 and, of judges, their accuracy.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ranks(self) -> bool: ...
+
+    @property
+    def cards(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+    def score(
+        self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Returns (N,) scores of N answers, given each one's prompt and the source of it."""
+        ...
+
+
+class Panel:
+    """The judges of a data set in one role; each scores the prompts of its own objective."""
+
+    def __init__(self, role: Role, objectives: Sequence[str]) -> None:
+        self.name = f"{role} judge of {' and '.join(objectives)}"
+        self.judges: dict[str, Judge] = {
+            objective: load_judge(f"{objective}-{role}") for objective in objectives
+        }
+
+    @property
+    def ranks(self) -> bool:
+        return all(judge.card.ranks for judge in self.judges.values())
+
+    @property
+    def cards(self) -> Mapping[str, Mapping[str, Any]]:
+        return {judge.card.name: judge.card.short() for judge in self.judges.values()}
+
+    def score(
+        self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
+    ) -> NDArray[np.float64]:
+        scores = np.empty(len(answers))
+        objectives = np.array([OBJECTIVES[source] for source in sources])
+        for objective, judge in self.judges.items():
+            rows = np.flatnonzero(objectives == objective)
+            scores[rows] = judge.score(
+                [prompts[int(row)] for row in rows], [answers[int(row)] for row in rows]
+            )
+        return scores
+
+
+class RewardModel:
+    """A transformers model of sequence classification with one output, as a judge.
+
+    It reads prompt and answer by its tokenizer's chat template, or as one plain text without one.
+    Nothing is known here of how well it predicts people's choices; that it ranks is the word of
+    whoever named it, and its card says so.
+
+    Raises:
+        PairBenchError: it cannot be read from safetensors, or has more than one output.
+    """
+
+    ranks = True
+    rows = 16  # texts in one pass
+
+    def __init__(self, role: Role, model: str) -> None:
+        self.name = f"{role} judge {model}"
+        self._network, self._tokenizer, revision = load_classifier(model)
+        self._templated = bool(getattr(self._tokenizer, "chat_template", None))
+        self.cards: Mapping[str, Mapping[str, Any]] = {
+            f"{role}: {model}": {
+                "kind": "sequence classification",
+                "revision": revision,
+                "may rank": "by the word of whoever chose it: not measured here",
+            }
+        }
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
+    ) -> NDArray[np.float64]:
+        texts = [
+            self._whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        scores = []
+        for at in range(0, len(texts), self.rows):
+            read = self._tokenizer(
+                texts[at : at + self.rows],
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+                add_special_tokens=not self._templated,
+            )
+            scores.append(self._network(**read).logits[:, 0].double().numpy())
+        return np.concatenate(scores)
+
+    def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
+        if not self._templated:
+            return f"{render(prompt, None)} {answer}"
+        turns = [*prompt, ("assistant", answer)]
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+
+
+class KnownAnswers:
+    """How near an answer of the toy dialogues comes to the one that is known to be right.
+
+    The proxy counts common words (F1), the gold compares in order (difflib's ratio of matching
+    characters). Both lie in [0, 1].
+    """
+
+    ranks = True
+    cards: Mapping[str, Mapping[str, Any]] = {}
+
+    def __init__(self, role: Role) -> None:
+        from pairbench.language.data import toy
+
+        self.name = f"{role} score of toy-dialogue"
+        self._measure = _common_words if role == "proxy" else _in_order
+        self._right = {pair.prompt: pair.chosen for pair in toy.dialogues()}
+
+    def score(
+        self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
+    ) -> NDArray[np.float64]:
+        pairs = zip(prompts, answers, strict=True)
+        return np.array([self._measure(self._right[prompt], text) for prompt, text in pairs])
+
+
+def judged(dataset: str) -> bool:
+    """Returns whether somebody can score answers to the prompts of `dataset`."""
+    if dataset == "toy-dialogue":
+        return True
+    wanted = {f"{objective}-{role}" for objective in DATASETS.get(dataset, ()) for role in ROLES}
+    return bool(wanted) and wanted <= set(judge_names())
+
+
+def component_judges(dataset: str, role: Role) -> tuple[Judge, ...]:
+    """Returns a judge per objective of `COMPONENTS`, or none where there are not several.
+
+    Each scores every completion, those of prompts that its objective's data do not have included.
+
+    Raises:
+        PairBenchError: a judge's files are damaged.
+    """
+    names = [f"{objective}-{role}" for objective in COMPONENTS.get(dataset, ())]
+    known = judge_names()
+    return tuple(map(load_judge, names)) if all(name in known for name in names) else ()
+
+
+def oracle(dataset: str, role: Role) -> Oracle | None:
+    """Returns who scores answers to the prompts of `dataset`, or None where nobody can.
+
+    Raises:
+        PairBenchError: a judge's files are damaged.
+    """
+    if not judged(dataset):
+        return None
+    return KnownAnswers(role) if dataset == "toy-dialogue" else Panel(role, DATASETS[dataset])
+
+
+def _common_words(right: str, text: str) -> float:
+    wanted, found = (Counter(words.casefold().split()) for words in (right, text))
+    common = (wanted & found).total()
+    return 2 * common / max(wanted.total() + found.total(), 1)
+
+
+def _in_order(right: str, text: str) -> float:
+    return difflib.SequenceMatcher(None, right.casefold(), text.casefold(), False).ratio()

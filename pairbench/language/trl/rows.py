@@ -1,0 +1,393 @@
+"""What the rows that TRL's own trainers train have in common: the run around the trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+import tempfile
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Needs
+from pairbench.errors import DivergedError, PairBenchError
+from pairbench.seeding import derive
+
+if TYPE_CHECKING:
+    from pairbench.language.task import LanguageTask
+    from pairbench.training.loop import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trainer is built from.
+
+    Attributes:
+        run: the run.
+        task: its task.
+        rows: (iterations, contexts) numbers of training prompts, drawn as for our own rows: with
+            one seed, all see the same prompts in the same iterations.
+        arguments: settings of TRL's configuration that do not depend on the method.
+        shared: arguments of the trainer likewise: the model's folder and the tokenizer.
+    """
+
+    run: Run
+    task: LanguageTask
+    rows: NDArray[np.int64]
+    arguments: Mapping[str, Any]
+    shared: Mapping[str, Any]
+
+
+class TRLRow(External):
+    """A method as TRL trains it, on the task's model, prompts and budget, in float32 on the CPU.
+
+    The trainer loads the initial weights from a temporary folder, and a reference model likewise
+    where its method has one; after each iteration its weights are copied into the run's policy,
+    which is what the task evaluates. It saves, logs and reports nothing, and gradient checkpointing
+    is off.
+    """
+
+    kinds = ("language",)
+    packages: ClassVar[tuple[str, ...]] = ("trl", "transformers", "accelerate", "datasets")
+    limit = "gradient_steps"
+
+    class Config(External.Config):
+        """Sizes by PairBench's names, the rest by TRL's, with TRL's defaults.
+
+        `contexts`, `group_size`, `epochs` and `minibatches` mean what they mean for every row; `lr`
+        is TRL's learning_rate. The optimiser is TRL's default, adamw_torch_fused, and the schedule
+        its default too, linear to zero without warmup, where the protocol anneals, else constant.
+        """
+
+        lr: float = Field(1e-6, gt=0, le=10, description="learning_rate")
+        adam_beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
+        adam_beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW")
+        adam_epsilon: float = Field(1e-8, ge=0, description="of AdamW")
+        weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+        disable_dropout: bool = Field(False, description="switch the model's dropout off")
+
+        @model_validator(mode="after")
+        def _whole_minibatches(self) -> Self:
+            if self.rows % self.minibatches:
+                raise ValueError(
+                    f"TRL's minibatches have equal sizes: {self.rows} rows an iteration do not "
+                    f"divide by minibatches = {self.minibatches}"
+                )
+            return self
+
+        @property
+        def rows(self) -> int:
+            """Rows of an iteration: pairs, or completions."""
+            return self.contexts
+
+        def by_trl_name(self) -> dict[str, Any]:
+            """Returns the settings that a subclass adds: their names are TRL's."""
+            return self.model_dump(exclude=set(TRLRow.Config.model_fields))
+
+    config: Config
+
+    @abstractmethod
+    def trainer(self, job: Job) -> Any:
+        """Returns TRL's trainer, ready to train."""
+
+    @abstractmethod
+    def account(self, job: Job, iteration: int) -> None:
+        """Counts what `iteration` (from 0), which has just ended, spent beyond gradient steps."""
+
+    def fit(self, run: Run) -> None:
+        """Trains to the end of the budget, in whole iterations.
+
+        Raises:
+            PairBenchError: TRL is missing, or the task trains adapters or in bfloat16.
+            DivergedError: a weight or a score is not finite.
+        """
+        try:
+            import datasets
+            import transformers
+            import trl  # noqa: F401 (whether it is there)
+        except ImportError as error:
+            raise PairBenchError(
+                f"the row {self.name} needs TRL: pip install 'pairbench[reference,language]'"
+            ) from error
+        task: Any = run.task
+        if task.config.lora_rank or task.config.bf16:
+            raise PairBenchError(
+                f"{self.name} trains every weight in float32: leave lora_rank and bf16 of "
+                f"{task.name} as they are by default"
+            )
+        config, protocol = self.config, run.spec.protocol
+        per_iteration = config.epochs * config.minibatches
+        limit = protocol.budget.gradient_steps
+        assert limit is not None  # `limit`
+        iterations = -(-limit // per_iteration)
+        draws = run.streams["contexts"]
+        count = len(task._training.pairs)
+        rows = [draws.choice(count, config.contexts, replace=False) for _ in range(iterations)]
+        row = self
+
+        class Account(transformers.TrainerCallback):  # type: ignore[misc]
+            """Counts; after each iteration hands the weights over and asks whether to go on."""
+
+            def on_step_end(
+                self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any
+            ) -> Any:
+                run.cost.gradient_steps += 1
+                if run.cost.gradient_steps % per_iteration == 0:
+                    row.account(job, run.cost.iterations)
+                    run.cost.iterations += 1
+                    _hand_over(model, run)
+                    control.should_training_stop |= run.spent()
+                return control
+
+        with tempfile.TemporaryDirectory() as folder, _undisturbed(datasets):
+            model = Path(folder) / "model"
+            run.policy.model.save_pretrained(model)  # type: ignore[attr-defined]
+            job = Job(
+                run,
+                task,
+                np.array(rows),
+                arguments={
+                    "output_dir": str(Path(folder) / "out"),
+                    "max_steps": iterations * per_iteration,
+                    "per_device_train_batch_size": config.rows // config.minibatches,
+                    "learning_rate": config.lr,
+                    "lr_scheduler_type": "linear" if protocol.anneal else "constant",
+                    "adam_beta1": config.adam_beta1,
+                    "adam_beta2": config.adam_beta2,
+                    "adam_epsilon": config.adam_epsilon,
+                    "weight_decay": config.weight_decay,
+                    "max_grad_norm": config.max_grad_norm,
+                    "disable_dropout": config.disable_dropout,
+                    "seed": derive(run.spec.seed, self.name) % 2**31,
+                    "model_init_kwargs": {"dtype": "float32", "device_map": None},
+                    "use_cpu": True,
+                    "bf16": False,
+                    "gradient_checkpointing": False,
+                    "dataloader_pin_memory": False,
+                    "report_to": "none",
+                    "save_strategy": "no",
+                    "logging_strategy": "no",
+                    "disable_tqdm": True,
+                },
+                shared={
+                    "model": str(model),
+                    "processing_class": copy.deepcopy(task.language_model.tokenizer),
+                },
+            )
+            trainer = self.trainer(job)
+            trainer.remove_callback(transformers.PrinterCallback)
+            trainer.add_callback(Account())
+            trainer.train()
+
+
+class Silent:
+    """Mixed into TRL's trainers: nobody is told over the network that one began."""
+
+    def _send_telemetry(self) -> None:
+        pass
+
+
+class CutPrompts(Silent):
+    """Mixed into TRL's GRPO trainers: a prompt's ids are those that the task gives its text."""
+
+    cut: Mapping[str, list[int]]
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, Any]:
+        return [self.cut[prompt] for prompt in prompts], None, {}
+
+
+class Groups(TRLRow.Config):
+    """Sizes of a method that learns from groups of completions."""
+
+    @property
+    def rows(self) -> int:
+        return self.contexts * self.group_size
+
+
+class Hosted(TRLRow):
+    """A method of ours in TRL's GRPO trainer (`Protocol.engine`): a run around `PairTrainer`.
+
+    AdamW has our loop's epsilon; TRL's own settings have no effect on the loss.
+    """
+
+    config: Groups
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        shared = {name: getattr(algorithm.config, name) for name in AlgorithmConfig.model_fields}
+        super().__init__(Groups(**shared, adam_epsilon=1e-5))
+        self.algorithm = algorithm
+        self.name = algorithm.name  # type: ignore[misc]  # of this instance: seeds are drawn by it
+        self._trainer: Any = None
+
+    @property
+    def needs(self) -> Needs:
+        return self.algorithm.needs
+
+    def trainer(self, job: Job) -> Any:
+        from pairbench.language.trl.pair_trainer import PairTrainer
+
+        class Trainer(CutPrompts, PairTrainer):
+            pass
+
+        more = {"algorithm": self.algorithm, "teacher": job.task.config}
+        self._trainer = completions_trainer(Trainer, job, self.config, {}, **more)
+        return self._trainer
+
+    def account(self, job: Job, iteration: int) -> None:
+        job.run.cost.comparisons = self._trainer.comparisons
+        job.run.cost.scores = self._trainer.scores
+
+
+def unhosted(algorithm: Algorithm, kind: str) -> str | None:
+    """Returns one sentence on why TRL's GRPO trainer cannot run a method, or None."""
+    needs = algorithm.needs
+    if kind != "language":
+        return "TRL's trainer is for language models"
+    if isinstance(algorithm, External):
+        return f"{algorithm.name} brings its own trainer"
+    lacking = {
+        "data other than fresh groups": needs.offline or needs.data not in ("groups", "pairs"),
+        "a critic": needs.critic,
+        "responses that can be enumerated": needs.enumerable,
+        "several scores of a response": needs.components,
+    }
+    for what, asked in lacking.items():
+        if asked and needs.data != "nothing":
+            return (
+                f"TRL's GRPO trainer has groups of completions only and {algorithm.name} needs "
+                f"{what}"
+            )
+    return None
+
+
+def completions_trainer(
+    kind: Any, job: Job, config: Any, arguments: Mapping[str, Any], **more: Any
+) -> Any:
+    """Returns a trainer of `kind`, a GRPO trainer with `CutPrompts`, for the run of `job`.
+
+    `config` has `contexts`, `group_size`, `epochs` and `minibatches`; `arguments` are further
+    settings of GRPOConfig, `more` further arguments of the trainer. The reward is the task's proxy
+    judge; tokens are counted as it scores them.
+    """
+    import datasets
+    import trl
+
+    from pairbench.language.data.load import render
+
+    task, cost = job.task, job.run.cost
+    judge, length = task.proxy, task.config.completion_tokens
+    assert judge is not None  # the task's skip() sees to it
+    pairs = [task._training.pairs[row] for row in job.rows.ravel()]
+    texts = [render(pair.prompt, task.language_model.tokenizer) for pair in pairs]
+
+    def reward(
+        completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
+    ) -> list[float]:
+        answered = [pairs[index] for index in pair]
+        scores = judge.score(
+            [one.prompt for one in answered],
+            [text.strip() for text in completions],
+            [one.source for one in answered],
+        )
+        cost.steps += sum(len(ids) for ids in completion_ids)
+        values = [float(score) for score in scores]
+        if not all(-float("inf") < value < float("inf") for value in values):
+            raise DivergedError(cost.iterations, f"the score of the judge {judge.name}")
+        return values
+
+    trainer = kind(
+        **job.shared,
+        **more,
+        args=trl.GRPOConfig(
+            **job.arguments,
+            **arguments,
+            num_generations=config.group_size,
+            num_iterations=config.epochs,
+            steps_per_generation=config.minibatches,
+            max_completion_length=length,
+            temperature=task.config.sampling_temperature,
+            generation_kwargs={"min_new_tokens": length} if task.config.fixed_length else None,
+            shuffle_dataset=False,
+        ),
+        reward_funcs=reward,
+        train_dataset=datasets.Dataset.from_dict(
+            {"prompt": texts, "pair": list(range(len(pairs)))}
+        ),
+    )
+    trainer.cut = prompts_as_ids(job, texts)
+    return trainer
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The data set's pairs of a run as token ids, cut as the task cuts them, for TRL's data sets.
+
+    Attributes:
+        columns: "prompt", "chosen" and "rejected", lists of ids, `epochs` times an iteration.
+        tokens: of both answers of all pairs, per iteration.
+    """
+
+    columns: dict[str, list[list[int]]]
+    tokens: list[int]
+
+
+def pairs_as_ids(job: Job, epochs: int) -> Ids:
+    """Returns the pairs of `job.rows`, in that order."""
+    columns: dict[str, list[list[int]]] = {"prompt": [], "chosen": [], "rejected": []}
+    tokens = []
+    for rows in job.rows:
+        batch = job.task._offline(job.task._training.take(rows))
+        contexts, answers = _lists(batch.contexts), _lists(batch.responses)
+        tokens.append(int(batch.mask.sum()))
+        for _ in range(epochs):
+            columns["prompt"] += contexts[::2]
+            columns["chosen"] += answers[::2]
+            columns["rejected"] += answers[1::2]
+    return Ids(columns, tokens)
+
+
+def prompts_as_ids(job: Job, texts: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the task's ids of each prompt of `job.rows`, by its text: `texts` in their order."""
+    return dict(zip(texts, _lists(job.task._training.ids[job.rows.ravel()])))
+
+
+def _lists(ids: torch.Tensor) -> list[list[int]]:
+    return [[token for token in row if token >= 0] for row in ids.tolist()]
+
+
+def _hand_over(model: Any, run: Run) -> None:
+    weights = dict(model.named_parameters())
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+        raise DivergedError(run.cost.iterations - 1, "a weight")
+    run.policy.load_state(weights)
+
+
+@contextlib.contextmanager
+def _undisturbed(datasets: Any) -> Iterator[None]:
+    """Puts back what TRL's trainers change for the whole process, and shows no progress bars.
+
+    They seed the global generators of Python, NumPy and torch, which nothing of ours draws from.
+    """
+    from pairbench.language.policy.models import _quiet
+
+    numpy_state = np.random.get_state()  # noqa: NPY002 (the global one is what TRL seeds)
+    python_state, shown = random.getstate(), not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with torch.random.fork_rng(devices=[]), _quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what TRL asks of transformers
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002 (likewise)
+        if shown:
+            datasets.enable_progress_bars()

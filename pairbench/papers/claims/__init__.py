@@ -1,0 +1,53 @@
+"""What the papers assert, as computations that end in a verdict.
+
+`run` measures claims with the registered algorithms; `render` and `write_site` show the results.
+The modules below hold the claims, one per group; importing them registers their claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pairbench.errors import PairBenchError
+from pairbench.papers.claims import (
+    f_divergence,
+    hard_pair,
+    improvement,
+    soft_pair,
+    stationary,
+    variance,
+)
+from pairbench.papers.claims.core import CLAIMS, Claim, Number, Result, check
+from pairbench.papers.claims.report import FORMATS, load, render, write_site
+from pairbench.text import nearest
+
+GROUPS = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
+"""The modules that hold the claims, in the order in which their claims are listed."""
+
+__all__ = ["CLAIMS", "FORMATS", "Claim", "Number", "Result", "load", "render", "run", "write_site"]
+
+
+def run(
+    ids: Iterable[str] = (), progress: Callable[[Result, int, int], None] | None = None
+) -> list[Result]:
+    """Measures claims, all of them by default, in the order they are listed in.
+
+    Args:
+        ids: which.
+        progress: called after each with its result, its number from 1 and the number of claims.
+
+    Raises:
+        PairBenchError: there is no claim of that name.
+    """
+    wanted = set(ids)
+    for name in sorted(wanted - set(CLAIMS)):
+        raise PairBenchError(f"there is no claim {name!r}{nearest(name, list(CLAIMS))}")
+    order = [group.GROUP for group in GROUPS]
+    listed = sorted(CLAIMS.values(), key=lambda claim: order.index(claim.group))
+    chosen = [claim for claim in listed if not wanted or claim.id in wanted]
+    results = []
+    for index, claim in enumerate(chosen, 1):
+        results.append(check(claim))
+        if progress is not None:
+            progress(results[-1], index, len(chosen))
+    return results

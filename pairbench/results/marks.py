@@ -1,0 +1,78 @@
+"""Marks of a results folder: which runs were rebuilt from their records, and how they came back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from pairbench.errors import PairBenchError
+from pairbench.results.files import read_file, strict_json
+
+Verdict = Literal["equal", "close", "different"]
+
+
+MARKS = "reproductions.jsonl"
+"""The file of a results folder that keeps what was rebuilt, a line each."""
+
+
+class Reproduction(BaseModel):
+    """One rebuilt run.
+
+    Attributes:
+        identity: the run's.
+        name: row, task and seed, for people.
+        verdict: see the module.
+        detail: where the first difference is, or what was compared.
+        iterations: how many were compared where only the beginning was, else None.
+        changed: what of code, versions, machine, data and models is not as it was, one a line.
+        date: of the check, UTC, ISO 8601.
+        cpu: the processor it was made on.
+    """
+
+    identity: str
+    name: str
+    verdict: Verdict
+    detail: str
+    iterations: int | None = None
+    changed: list[str] = []
+    date: str
+    cpu: str
+
+
+def keep(mark: Reproduction, results: Path) -> None:
+    """Adds a line to the results folder's `MARKS`, whole or not at all.
+
+    Raises:
+        PairBenchError: the folder cannot be written.
+    """
+    line = mark.model_dump_json() + "\n"
+    try:
+        handle = os.open(results / MARKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise PairBenchError(
+            f"{results / MARKS} cannot be written ({error.strerror}): the verdict above is not kept"
+        ) from error
+
+
+def marks(results: Path) -> list[Reproduction]:
+    """Returns what was rebuilt of a results folder; a line that is none is left out."""
+    found = []
+    try:
+        lines = read_file(results / MARKS).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise PairBenchError(f"{results / MARKS} cannot be read: {error.strerror}") from error
+    for line in lines:
+        try:
+            found.append(Reproduction.model_validate(strict_json(line)))
+        except ValueError:  # pydantic's own error is one, too
+            continue
+    return found

@@ -1,0 +1,232 @@
+"""What a run is asked to be (`RunSpec`) and what is kept of it (`RunRecord`), as versioned JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pairbench.evaluation import Cost, Evaluation
+
+SCHEMA_VERSION = 1
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Budget(Strict):
+    """What a run may spend; whichever limit is reached first ends it.
+
+    Attributes:
+        steps: environment steps, or generated tokens, or arms pulled: the task's unit.
+        labels: answers of the oracle (scores or comparisons).
+        gradient_steps: optimiser steps of the policy.
+        seconds: wall-clock seconds. Alone it leaves the learning rate constant, since a schedule
+            over wall time would not repeat.
+    """
+
+    steps: int | None = Field(None, gt=0)
+    labels: int | None = Field(None, gt=0)
+    gradient_steps: int | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Budget:
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError(
+                "a budget needs at least one of steps, labels, gradient_steps, seconds"
+            )
+        return self
+
+
+class Protocol(Strict):
+    """What all rows of one board share beside the task.
+
+    Attributes:
+        budget: what each run may spend.
+        anneal: whether every learning rate falls linearly to zero over the budget.
+        evaluations: points of the learning curve, evenly spaced over the budget, the last at its
+            end; each is a full evaluation on the held-out contexts.
+        probes: points at which the gradient's noise is measured, evenly spaced, the first before
+            training.
+        engine: whose training loop calls the algorithm: our own, or that of TRL's GRPO trainer,
+            which takes no probes.
+    """
+
+    budget: Budget
+    anneal: bool = True
+    evaluations: int = Field(10, ge=1)
+    probes: int = Field(3, ge=0)
+    engine: Literal["pairbench", "trl"] = Field(
+        "pairbench", exclude_if=lambda engine: engine == "pairbench"
+    )
+
+
+class Tuning(Strict):
+    """Where a row's settings come from, if a search chose them.
+
+    Attributes:
+        trials: settings that were tried, the row's own among them.
+        study: SHA-256 (hex) of the study, as `Study.sha256` has it.
+    """
+
+    trials: int = Field(ge=1)
+    study: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+def _by_hand(tuning: Tuning | None) -> bool:
+    return tuning is None
+
+
+class RunSpec(Strict):
+    """One cell of a grid, fully resolved: everything that decides what the run computes.
+
+    `row` is the name the suite gives it; it is the only field that is not part of the identity.
+    `tuning` decides nothing but is part of it: a row that a search has been spent on is another
+    than one set by hand, even where the search ends where the hand did.
+    """
+
+    algorithm: str
+    algorithm_config: dict[str, Any]
+    task: str
+    task_version: str
+    task_config: dict[str, Any]
+    protocol: Protocol
+    seed: int = Field(ge=0)
+    row: str
+    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of every field but `row`."""
+        return digest(self.model_dump(include=IDENTIFYING))
+
+    @property
+    def configuration(self) -> str:
+        """SHA-256 (hex) of what the seeds of one row share: algorithm, settings, and tuning."""
+        shared = {"algorithm": self.algorithm, "config": self.algorithm_config}
+        return digest(shared | self.model_dump(include={"tuning"}))
+
+    @property
+    def board(self) -> str:
+        """SHA-256 (hex) of what the rows of one board share: task, version, settings, protocol."""
+        return digest(self.model_dump(include={"task", "task_version", "task_config", "protocol"}))
+
+
+IDENTIFYING = set(RunSpec.model_fields) - {"row"}
+"""The fields that a run's identity is the digest of."""
+
+
+class CurvePoint(BaseModel):
+    """A point of the learning curve: what was spent, each way's mean score, and the measures."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    steps: int
+    labels: int
+    gradient_steps: int
+    reward: float
+    means: dict[str, float]
+    measures: dict[str, float] = Field(
+        default_factory=dict, exclude_if=lambda measures: not measures
+    )
+
+
+class Stability(BaseModel):
+    """How a run got there. None where a method has no such quantity.
+
+    Attributes:
+        gradient_noise: tr Cov(g) / |E g|^2 of the gradient of one iteration's batch at the sampling
+            policy, mean over the probes: free of the loss's scale.
+        kl_std: standard deviation over iterations of KL(new || old), nats per step.
+        kl_max: its maximum.
+        drawdown: largest fall of the learning curve below its running maximum, in score units.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    gradient_noise: float | None = None
+    kl_std: float | None = None
+    kl_max: float | None = None
+    drawdown: float | None = None
+
+
+class Failure(BaseModel):
+    """Why a run has no result: the error's class, its message, and the iteration if known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    message: str
+    iteration: int | None = None
+
+
+class RunRecord(BaseModel):
+    """Everything kept of one run. Its series per iteration lie beside it in Parquet, and so do the
+    texts of its last evaluation, if it has any.
+
+    `status` is "finished", "failed" (no cache hit: the run is tried again when asked for) or
+    "skipped" (the task says in `reason` why the algorithm does not apply).
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA_VERSION
+    identity: str
+    row: str
+    algorithm: str
+    algorithm_config: dict[str, Any]
+    task: str
+    task_version: str
+    task_config: dict[str, Any]
+    protocol: Protocol
+    seed: int = Field(ge=0)
+    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
+    status: Literal["finished", "failed", "skipped"]
+    reason: str | None = None
+    failure: Failure | None = None
+    regime: str = ""
+    step_unit: str = "steps"
+    scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
+    curve: list[CurvePoint] = []
+    evaluation: Evaluation | None = None
+    stability: Stability = Stability()
+    cost: Cost = Cost()
+    weights_sha256: str | None = None
+    series_sha256: str | None = None
+    texts_sha256: str | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
+    provenance: dict[str, Any] = {}
+
+    @property
+    def spec(self) -> RunSpec:
+        """The specification this record answers."""
+        return RunSpec(**{name: getattr(self, name) for name in RunSpec.model_fields})
+
+    @model_validator(mode="after")
+    def _identity_matches(self) -> RunRecord:
+        if self.identity != digest(self.model_dump(include=IDENTIFYING)):
+            raise ValueError("identity is not the hash of the record's own specification")
+        return self
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical(value: Any) -> str:
+    """Returns JSON with sorted keys and no spaces: equal values give equal text."""
+    return _CANONICAL.encode(value)
+
+
+def digest(value: Any) -> str:
+    """Returns the SHA-256 (hex) of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def name_of(run: RunSpec | RunRecord) -> str:
+    """Returns "row on task, seed n"."""
+    return f"{run.row} on {run.task}, seed {run.seed}"

@@ -1,0 +1,116 @@
+"""Where a number comes from: code, versions, machine and thread counts of the run that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pairbench.results.record import canonical
+
+if TYPE_CHECKING:
+    from pairbench.algorithm import Algorithm
+    from pairbench.task import Task
+
+PACKAGES = ("pairbench", "torch", "numpy", "pydantic")
+"""Distributions every run depends on; an algorithm or a task adds its own."""
+
+FOLDERS = ("pairbench", "algorithms", "tasks")
+
+
+def provenance(threads: int, *parts: type[Algorithm] | type[Task]) -> dict[str, Any]:
+    """Returns JSON of the present process: nothing in it names a user, a host or a path.
+
+    Args:
+        threads: threads of the simulator.
+        parts: the classes a run is made of, whose `packages`, and whose own distribution where they
+            come from elsewhere, are listed beside `PACKAGES`.
+    """
+    commit, changed = _git()
+    names = {*PACKAGES, *(name for part in parts for name in part.packages)}
+    outside = {top for part in parts if (top := part.__module__.split(".")[0]) != "pairbench"}
+    if outside:
+        origin = metadata.packages_distributions()
+        names |= {name for top in outside for name in origin.get(top, ())}
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": commit,
+        "git_changed": changed,
+        "source_sha256": source_sha256(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in sorted(names) if (version := _version(name))},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "device": "cpu",
+        "torch_threads": torch.get_num_threads(),
+        "simulation_threads": threads,
+    }
+
+
+def code_version(origin: Mapping[str, Any]) -> str:
+    """Returns what a run's bits depend on of its `provenance`: a resumed run must find it again."""
+    names = ("source_sha256", "python", "packages", "cpu", "torch_threads")
+    return canonical({name: origin[name] for name in names})
+
+
+@cache
+def source_sha256() -> str:
+    """Returns the SHA-256 (hex) of every Python file of the package, names included."""
+    total = hashlib.sha256()
+    for folder in FOLDERS:
+        root = Path(__file__).resolve().parent.parent
+        if folder != "pairbench":  # beside the package in a checkout, inside it once installed
+            root = root / folder if (root / folder).is_dir() else root.parent / folder
+        for file in sorted(root.rglob("*.py")):
+            name = file.relative_to(root).as_posix()
+            if folder == "pairbench" and name.split("/")[0] in FOLDERS:
+                continue
+            total.update(f"{folder}/{name}\0".encode() + file.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """The commit of the source tree and whether its code differs from it; None outside git."""
+    root = Path(__file__).resolve().parent.parent.parent
+    code = [name for name in FOLDERS if (root / name).is_dir()]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _ask(root, "rev-parse", "HEAD").strip()
+        status = _ask(root, "status", "--porcelain", "--", *code)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(status.strip())
+
+
+def _ask(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True
+    ).stdout
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

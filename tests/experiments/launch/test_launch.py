@@ -1,0 +1,205 @@
+"""Runs in worker processes: none is lost, none outlives its parent, all continue."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pairbench.experiments.launch.base import Advanced, Ended, Event, Job
+from pairbench.experiments.launch.local import Local
+from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.suite import Grid
+from pairbench.results.folder import Store, load_records
+from pairbench.training.loop import train
+from tests.support.grids import outcome, wait_for
+
+BANDIT = "preference-bandit"
+LONG = 60_000  # steps of a run that takes some seconds when each iteration is saved
+
+
+def grid(steps: int = 2000, seeds: str = "0", algorithms: str = "grpo") -> Grid:
+    return plan(
+        algorithms=algorithms.split(","), tasks=[BANDIT], seeds=seeds, budget={"steps": steps}
+    )
+
+
+def children(pid: int) -> list[int]:
+    """Returns the process numbers of the children of a process (Linux)."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def command(results: Path, steps: int, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "pairbench", "run", "--algorithms", "grpo", "--tasks", BANDIT,
+        "--budget-steps", str(steps), "--workers", "1", "--checkpoint-seconds", "0",
+        "--evaluations", "2", "--probes", "0", "--results", str(results), *more,
+    ]  # fmt: skip
+
+
+def test_a_grid_runs_in_workers_and_a_second_call_runs_nothing(tmp_path: Path) -> None:
+    store, runs = Store(tmp_path), grid(seeds="0-1", algorithms="grpo,soft-pair-grpo")
+    tally = execute(runs, store, Local(2), workers=2)
+    assert len(tally.finished) == 4
+    assert {r.identity for r in tally.records} == {spec.identity for spec in runs.specs}
+    for spec in runs.specs:
+        record, _ = store.find(spec)
+        assert record is not None
+        assert record.weights_sha256 == train(spec).record.weights_sha256
+        assert store.path(spec).with_suffix(".parquet").exists()
+        assert not store.checkpoint(spec).exists()
+
+    class Refuses:
+        def submit(self, job: Job) -> None:
+            raise AssertionError("a finished run was submitted again")
+
+        def poll(self, timeout: float) -> list[Event]:
+            raise AssertionError
+
+        def close(self) -> None: ...
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    again = execute(runs, store, Refuses())
+    assert [outcome(r) for r in again.cached] == [
+        outcome(r) for spec in runs.specs if (r := store.find(spec)[0])
+    ]
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+
+
+def test_a_worker_that_dies_fails_its_run_and_is_replaced(tmp_path: Path) -> None:
+    store, runs = Store(tmp_path), grid(steps=20_000, seeds="0-1")
+    launcher = Local(1)
+
+    class Kills(Quiet):
+        """Kills the first run's worker once that run has a checkpoint."""
+
+        def tick(self, tally: Tally) -> None:
+            if not tally.failed and store.checkpoint(runs.specs[0]).exists():
+                os.kill(launcher._workers[0]._process.pid, signal.SIGKILL)
+
+    tally = execute(runs, store, launcher, monitor=Kills(), checkpoint_seconds=0.0)
+    (lost,) = tally.failed
+    (kept,) = tally.finished
+    assert (lost.seed, kept.seed) == (0, 1)
+    assert lost.failure is not None
+    assert lost.failure.kind == "WorkerDied"
+    assert "SIGKILL" in lost.failure.message
+    assert store.checkpoint(runs.specs[0]).exists()
+
+    (resumed,) = execute(runs, store, Local(1)).finished  # from where its worker died
+    whole = train(runs.specs[0]).record
+    assert outcome(resumed) | {"series_sha256": None} == outcome(whole)
+    assert [r.status for r in load_records(tmp_path).records] == ["finished", "finished"]
+
+
+def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = plan(
+        algorithms=["grpo", "ppo"], tasks=[BANDIT], budget={"steps": 2000},
+        overrides=["grpo.beta=1e300"],
+    )  # fmt: skip
+    tally = execute(runs, store, Local(1))
+    (lost,) = tally.failed
+    (kept,) = tally.finished
+    assert (lost.row, kept.row) == ("grpo", "ppo")
+    assert lost.failure is not None
+    assert lost.failure.kind == "DivergedError"
+    assert lost.failure.iteration is not None
+    assert "not finite in iteration" in lost.failure.message
+    (path,) = store.path(lost).parent.glob("*.json")
+    assert path.name.endswith(".failed-1.json")
+
+
+def test_events_tell_progress_and_noise_on_standard_output_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("print('a chatty library')")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    launcher, events = Local(1), []
+    try:
+        (spec,) = grid(steps=60_000).specs
+        launcher.submit(Job(spec, tmp_path / "c.safetensors"))
+        wait_for(
+            lambda: events.extend(launcher.poll(0.1)) or any(isinstance(e, Ended) for e in events)
+        )
+    finally:
+        launcher.close()
+    shares = [event.spent for event in events if isinstance(event, Advanced)]
+    assert shares
+    assert shares == sorted(shares)
+    assert isinstance(events[-1], Ended)
+    assert events[-1].record.status == "finished"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_call_leaves_no_worker_and_continues_to_the_same_end(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    (spec,) = plan(
+        algorithms=["grpo"], tasks=[BANDIT], budget={"steps": LONG},
+        protocol={"evaluations": 2, "probes": 0},
+    ).specs  # fmt: skip
+    store = Store(tmp_path)
+    process = subprocess.Popen(
+        command(tmp_path, LONG),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background job ignores SIGINT, and its children would, too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait_for(lambda: store.checkpoint(spec).exists())
+    workers = children(process.pid)
+    assert workers
+    began = time.monotonic()
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10.0  # an idle machine takes 0.3 s
+    wait_for(lambda: not any(map(alive, workers)), seconds=10.0)
+    assert store.find(spec) == (None, None)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors.splitlines()[-1] == (
+            "pairbench: interrupted: the same command continues from here"
+        )
+
+    ran = subprocess.run(command(tmp_path, LONG), capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    record, _ = store.find(spec)
+    assert record is not None
+    assert outcome(record) | {"series_sha256": None} == outcome(train(spec).record)
+    assert json.loads(store.path(spec).read_text())["cost"]["steps"] >= LONG
+
+
+def test_two_calls_on_one_folder_are_refused(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, 100 * LONG), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: list((tmp_path / ".checkpoints").glob("*.safetensors")))
+        second = subprocess.run(command(tmp_path, 100), capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert f"is in use by process {process.pid}:" in second.stderr
+    finally:
+        process.kill()
+        process.wait()

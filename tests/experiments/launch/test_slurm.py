@@ -1,0 +1,59 @@
+"""Runs through submitit, with its executor for this machine in Slurm's place."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pairbench.errors import PairBenchError
+from pairbench.experiments.launch.base import open_launcher
+from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.runner import execute, plan
+from pairbench.results.folder import Store
+from pairbench.results.heartbeat import read_log
+from tests.faults.forked import Here
+from tests.support.grids import same
+
+pytest.importorskip("submitit", reason="submitit is missing: pip install 'pairbench[slurm]'")
+
+
+class KillsAJob(Quiet):
+    """Kills the process of the run under way, once, when it has a checkpoint."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.killed = store, 0
+
+    def tick(self, tally: Tally) -> None:
+        for path in (self.store.root / ".checkpoints").glob("*.safetensors"):
+            if not self.killed:
+                self.killed = read_log(self.store.grid.parent / f"{path.stem}.jsonl")[0]["pid"]
+                os.kill(self.killed, signal.SIGKILL)
+
+
+def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: Path) -> None:
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 5000})
+    local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
+    execute(runs, local, Here())
+    folder = tmp_path / "jobs"
+    launcher = open_launcher("slurm", 1, {"cluster": "local", "folder": str(folder)})
+    monitor = KillsAJob(remote)
+    tally = execute(runs, remote, launcher, monitor=monitor, checkpoint_seconds=0.0)
+    assert monitor.killed
+    assert not tally.failed
+    same(remote, local, runs)
+    events = [line["event"] for line in read_log(remote.diary(runs.specs[0]))]
+    assert events.count("started") == 2
+    assert events.count("ended") == 1
+    assert not list(folder.iterdir())  # nothing is left behind
+
+
+def test_what_slurm_cannot_take_is_one_sentence(tmp_path: Path) -> None:
+    options = {"cluster": "local", "folder": str(tmp_path)}
+    with pytest.raises(PairBenchError, match="submitit refuses the backend's options"):
+        open_launcher("slurm", 1, {**options, "colour": "red"})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PairBenchError, match="cannot be written"):
+        open_launcher("slurm", 1, {**options, "folder": str(tmp_path / "file" / "jobs")})
