@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from records import board_records
 
 import pairbench
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import build, render
 from pairbench.results.folder import Store
+from tests.support.records import board_records
 
 
 def test_leaderboard_reads_a_folder(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from fixtures import LOGP, MASK, OLD, REF, SCORE, close, every_pair, fixture_f, tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.batch import Batch
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import LOGP, MASK, OLD, REF, SCORE, close, every_pair, fixture_f, tensor
 
 SEEDS = st.integers(0, 2**31)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures import close, tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -27,6 +26,7 @@ from pairbench.tabular import (
     pairwise_preference,
     stationary_policy,
 )
+from tests.support.fixtures import close, tensor
 
 REWARD = tensor([1.0, 0.3, 0.0, 0.7])
 REFERENCE = tensor([0.1, 0.4, 0.3, 0.2])

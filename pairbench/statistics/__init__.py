@@ -8,8 +8,8 @@ bootstrap is far too narrow with few seeds: with three of them no resample lies 
 its nominal 95% interval covers 75%. Stretching each side by t(n - 1) / z * sqrt(n / (n - 1)) undoes
 the bootstrap's known shortfall in spread and in tails (T. Hesterberg, "What Teachers Should Know
 About the Bootstrap", 2015, section 5.3, gives both factors). Measured coverage of nominal 95%
-intervals, 4,000 samples each, of the population's value (`tests/statistics/test_statistics.py` repeats a
-part):
+intervals, 4,000 samples each, of the population's value (`tests/statistics/test_statistics.py`
+repeats a part):
 
 ====================  ==========  =====  =====  =====  =====  =====
 statistic             population  n = 2  n = 3  n = 5  n = 8  n = 10

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model's folder, in an environment in which TRL warns of nothing and tells nobody."""
-    from trl_peer import save_model
+    from tests.support.trl_peer import save_model
 
     path = tmp_path_factory.mktemp("model")
     save_model(path)
@@ -25,6 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     """Its tokenizer."""
-    from trl_peer import word_tokenizer
+    from tests.support.trl_peer import word_tokenizer
 
     return word_tokenizer()

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import OLD, SCORE, close, fixture_f, fixture_f_pair, tensor
-from two_steps import two_steps
 
 from pairbench import objectives as o
 from pairbench.algorithms.amir_grpo import AMIRGRPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import OLD, SCORE, close, fixture_f, fixture_f_pair, tensor
+from tests.support.two_steps import two_steps
 
 TOTAL = tensor([-3.5, -1.9, -0.3, -2.8])
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import OLD, close, fixture_f, fixture_f_pair, tensor
-from two_steps import two_steps
 
 from pairbench.algorithms.brain import BRAIn
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import OLD, close, fixture_f, fixture_f_pair, tensor
+from tests.support.two_steps import two_steps
 
 
 def make(**settings: Any) -> BRAIn:

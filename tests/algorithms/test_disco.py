@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import close, fixture_f, tensor
-from two_steps import two_steps
 
 from pairbench.algorithms.disco import DISCO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
+from tests.support.fixtures import close, fixture_f, tensor
+from tests.support.two_steps import two_steps
 
 
 def answered(share: float | None = 0.0833) -> Batch:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import close, fixture_d
 from pydantic import ValidationError
 
 from pairbench.algorithms.dpo import DPO
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import close, fixture_d
 
 
 @pytest.mark.parametrize(

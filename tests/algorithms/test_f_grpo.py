@@ -9,8 +9,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from fixtures import LOGP, close, fixture_f, tensor
-from group_methods import make, on_f, pair_advantages, push
 from torch import Tensor
 
 from pairbench import objectives as o
@@ -18,6 +16,8 @@ from pairbench.algorithms.f_grpo import FGRPO
 from pairbench.batch import join
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import LOGP, close, fixture_f, tensor
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 PAPER = {"weights": "self-normalised", "prefactor": "paper"}
 GOLDEN = {

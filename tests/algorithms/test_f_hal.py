@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import close, fixture_d, fixture_f
-from test_f_grpo import GOLDEN
 
 from pairbench.algorithms.f_hal import FHAL
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
+from tests.algorithms.test_f_grpo import GOLDEN
+from tests.support.fixtures import close, fixture_d, fixture_f
 
 OFFLINE = {
     "kl": (0.306415, 0.284994),

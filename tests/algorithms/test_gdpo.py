@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures import SCORE, close, fixture_f, tensor
-from two_steps import two_steps
 
 from pairbench import objectives as o
 from pairbench.algorithms.gdpo import GDPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
+from tests.support.fixtures import SCORE, close, fixture_f, tensor
+from tests.support.two_steps import two_steps
 
 
 def of_pairs() -> Batch:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import LOGP, MASK, OLD, REF, close, fixture_f
 from pydantic import ValidationError
 
 from pairbench.algorithms.grpo import GRPO
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import LOGP, MASK, OLD, REF, close, fixture_f
 
 
 def value(**settings: Any) -> torch.Tensor:

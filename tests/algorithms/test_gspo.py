@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fixtures import close
-from group_methods import on_f, pair_advantages, push
-
 from pairbench.algorithms.gspo import GSPO
+from tests.support.fixtures import close
+from tests.support.group_methods import on_f, pair_advantages, push
 
 
 def test_golden_loss() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from fixtures import OLD, close, fixture_f, tensor
-from group_methods import make, on_f, pair_advantages, push
 
 from pairbench.algorithms.gvpo import GVPO
 from pairbench.batch import Batch
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import OLD, close, fixture_f, tensor
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 
 def test_golden_loss() -> None:

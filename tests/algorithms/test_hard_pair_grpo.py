@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 from pydantic import ValidationError
 
 from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 
 
 def make(**settings: Any) -> HardPairGRPO:

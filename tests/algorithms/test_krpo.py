@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fixtures import close, fixture_f, fixture_f_pair, tensor
-from group_methods import make, on_f, pair_advantages, push
 from pydantic import ValidationError
 
 from pairbench.algorithms.krpo import KRPO
 from pairbench.batch import join
+from tests.support.fixtures import close, fixture_f, fixture_f_pair, tensor
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 
 def test_golden_advantages() -> None:

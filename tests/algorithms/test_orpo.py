@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures import close, fixture_d
 from pydantic import ValidationError
 
 from pairbench.algorithms.orpo import ORPO
 from pairbench.errors import PairBenchError
+from tests.support.fixtures import close, fixture_d
 
 
 @pytest.mark.parametrize(("lam", "expected"), [(0.0, 1.333333), (0.1, 1.396207)])

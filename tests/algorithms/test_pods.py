@@ -7,17 +7,17 @@ from itertools import combinations
 
 import pytest
 import torch
-from fixtures import close, fixture_f, tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from two_steps import two_steps
 
 from pairbench import objectives as o
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.pods import PODS
 from pairbench.batch import Batch
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import close, fixture_f, tensor
+from tests.support.two_steps import two_steps
 
 
 def of_scores(score: torch.Tensor, size: int) -> Batch:

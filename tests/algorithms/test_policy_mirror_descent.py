@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from fixtures import close, tensor
-from group_methods import make, on_f, pair_advantages, push
 
 from pairbench.algorithms.policy_mirror_descent import PolicyMirrorDescent
 from pairbench.batch import Batch
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import close, tensor
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 
 def test_golden_loss() -> None:

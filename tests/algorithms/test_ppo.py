@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fixtures import close, tensor
 from pydantic import ValidationError
 
 from pairbench.algorithms.ppo import PPO
 from pairbench.batch import Batch, flatten_signal
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import close, tensor
 
 
 def control_batch() -> Batch:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fixtures import SCORE, close, fixture_f
-from group_methods import make, on_f, pair_advantages, push
 
 from pairbench.algorithms.rloo import RLOO
 from pairbench.errors import PairBenchError
+from tests.support.fixtures import SCORE, close, fixture_f
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 
 def test_golden_advantages_and_loss() -> None:

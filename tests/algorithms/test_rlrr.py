@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from fixtures import close, fixture_f, tensor
-from group_methods import make, on_f, pair_advantages, push
 
 from pairbench.algorithms.rlrr import RLRR, dense_rank
+from tests.support.fixtures import close, fixture_f, tensor
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 HYBRID: dict[str, Any] = {"form": "hrr", "threshold": 1.0}
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import close, fixture_d, tensor
 from pydantic import ValidationError
-from two_steps import two_steps
 
 from pairbench import objectives as o
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.ropo import ROPO
+from tests.support.fixtures import close, fixture_d, tensor
+from tests.support.two_steps import two_steps
 
 
 def test_golden_loss() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures import LOGP, OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import LOGP, OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 
 
 def test_golden_loss_of_a_pair() -> None:

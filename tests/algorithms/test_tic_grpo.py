@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from fixtures import LOGP, MASK, OLD, close, fixture_f
-from group_methods import make, on_f, pair_advantages, push
 
 from pairbench.algorithms.tic_grpo import TICGRPO
+from tests.support.fixtures import LOGP, MASK, OLD, close, fixture_f
+from tests.support.group_methods import make, on_f, pair_advantages, push
 
 
 def test_golden_loss() -> None:

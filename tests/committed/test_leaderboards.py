@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from records import board_records
-
 from pairbench.leaderboard import write_site
 from pairbench.papers.claims import load as load_claims
 from pairbench.papers.claims import write_site as write_claims
@@ -15,6 +13,7 @@ from pairbench.papers.replication import write_site as write_replication
 from pairbench.results.folder import as_json, load_records, load_series
 from pairbench.results.marks import marks
 from pairbench.results.record import RunRecord
+from tests.support.records import board_records
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {".md", ".csv", ".json", ".html", ".css"}

@@ -6,7 +6,6 @@ import random
 
 import numpy as np
 import pytest
-from records import ROWS, board_records, language_records, record
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Cost
@@ -14,6 +13,7 @@ from pairbench.leaderboard import Board, build, compare
 from pairbench.leaderboard.build import budget_label
 from pairbench.leaderboard.text import columns
 from pairbench.results.record import Budget, CurvePoint, RunRecord
+from tests.support.records import ROWS, board_records, language_records, record
 
 
 def rows_of(board: Board) -> dict[str, object]:

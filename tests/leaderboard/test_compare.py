@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from records import board_records, record
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
@@ -11,6 +10,7 @@ from pairbench.evaluation import Cost
 from pairbench.leaderboard import compare, compare_all
 from pairbench.leaderboard.compare import compare_sides, further
 from pairbench.results.record import RunRecord
+from tests.support.records import board_records, record
 
 TASK = "halfcheetah-v4"
 

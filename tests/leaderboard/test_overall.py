@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import board_records, record
 
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import build, overall, render_overall, write_site
 from pairbench.leaderboard.overall import LEVELS, OVERALL_FORMATS
 from pairbench.results.record import RunRecord
+from tests.support.records import board_records, record
 
 
 def runs(row: str, task: str, rewards: list[float], **options: object) -> list[RunRecord]:

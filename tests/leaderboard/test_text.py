@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-from records import board_records, record
 
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard import FORMATS, build, render, write_site
 from pairbench.text import number
+from tests.support.records import board_records, record
 
 NASTY = "<script>alert(1)</script>|`x`*_\x1b[31m\n=1"
 

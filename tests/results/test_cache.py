@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import board_records, record
 
 import pairbench
 from pairbench.cli.main import main
@@ -32,6 +31,7 @@ from pairbench.results.folder import (
     write_columns,
 )
 from pairbench.results.record import RunRecord
+from tests.support.records import board_records, record
 
 TASKS = ("halfcheetah-v4", "preference-bandit")
 

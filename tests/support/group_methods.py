@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from fixtures import OLD, fixture_f, fixture_f_pair, tensor
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
 from pairbench.policy import PolicyOutput
+from tests.support.fixtures import OLD, fixture_f, fixture_f_pair, tensor
 
 
 def make(cls: type[Algorithm], **settings: Any) -> Algorithm:

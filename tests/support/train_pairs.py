@@ -15,10 +15,10 @@ from pathlib import Path
 import datasets
 import torch
 import trl
-from trl_peer import EOS, GROUP, LONGEST, PROMPTS, WORDS, common, text, word_tokenizer
 
 from pairbench.language.trl.pair_trainer import PairTrainer
 from pairbench.registry import get_algorithm
+from tests.support.trl_peer import EOS, GROUP, LONGEST, PROMPTS, WORDS, common, text, word_tokenizer
 
 
 def completion(prompt: str, member: int) -> list[int]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import close
 
 from pairbench.algorithm import Algorithm
 from pairbench.algorithms.dpo import DPO
@@ -25,6 +24,7 @@ from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
 from pairbench.tasks.preference_bandit import PreferenceBandit
 from pairbench.training.loop import train
+from tests.support.fixtures import close
 
 METHODS: list[type[Algorithm]] = [PPO, GRPO, SoftPairGRPO, HardPairGRPO, DPO, ORPO]
 OFFLINE = {"data": "offline", "reference": "sft"}

@@ -20,7 +20,15 @@ pytest.importorskip("trl", reason="the extra reference is not installed")
 import datasets
 import trl
 from safetensors.torch import load_file
-from trl_peer import (
+
+from pairbench.algorithm import Algorithm
+from pairbench.batch import minibatches
+from pairbench.errors import PairBenchError
+from pairbench.language.trl.pair_trainer import PairTrainer
+from pairbench.registry import get_algorithm, listing
+from pairbench.seeding import generator
+from pairbench.teacher import Teacher, TeacherConfig
+from tests.support.trl_peer import (
     GROUP,
     LONGEST,
     PROMPTS,
@@ -34,14 +42,6 @@ from trl_peer import (
     sampled,
     text,
 )
-
-from pairbench.algorithm import Algorithm
-from pairbench.batch import minibatches
-from pairbench.errors import PairBenchError
-from pairbench.language.trl.pair_trainer import PairTrainer
-from pairbench.registry import get_algorithm, listing
-from pairbench.seeding import generator
-from pairbench.teacher import Teacher, TeacherConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

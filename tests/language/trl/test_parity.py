@@ -21,7 +21,13 @@ pytest.importorskip("trl", reason="the extra reference is not installed")
 import datasets
 import trl
 from trl.trainer.utils import split_tensor_dict
-from trl_peer import (
+
+from pairbench.algorithms.dpo import DPO
+from pairbench.algorithms.grpo import GRPO
+from pairbench.algorithms.orpo import ORPO
+from pairbench.batch import Batch
+from pairbench.language.policy.policy import LanguagePolicy
+from tests.support.trl_peer import (
     EOS,
     GROUP,
     LONGEST,
@@ -39,12 +45,6 @@ from trl_peer import (
     sampled,
     text,
 )
-
-from pairbench.algorithms.dpo import DPO
-from pairbench.algorithms.grpo import GRPO
-from pairbench.algorithms.orpo import ORPO
-from pairbench.batch import Batch
-from pairbench.language.policy.policy import LanguagePolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from records import board_records, language_records, record
+
+from tests.support.records import board_records, language_records, record
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import board_records, language_records, record
 
 from pairbench.leaderboard import build, write_site
 from pairbench.leaderboard.site.pages import board_page
+from tests.support.records import board_records, language_records, record
 
 MARKUP = '</script><img src="http://192.0.2.1/x" onerror="window.hacked=1"><b>bold</b>&amp;'
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from records import board_records, language_records, record
 
 from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.leaderboard import write_site
@@ -16,6 +15,7 @@ from pairbench.leaderboard.site.site import reproduce_command, run_command
 from pairbench.results.folder import load_records
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import Protocol, RunRecord
+from tests.support.records import board_records, language_records, record
 
 RESULTS = Path(__file__).resolve().parents[3] / "results"
 

@@ -23,10 +23,10 @@ from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute, plan
 from pairbench.results.folder import Store, load_records
 from pairbench.results.url import lock as lease
+from tests.experiments.launch.test_launch import children
 from tests.faults.forked import Here
 from tests.support.grids import same, wait_for
 from tests.support.records import record
-from tests.test_launch import children
 
 pytest.importorskip("obstore", reason="obstore is missing: pip install 'pairbench[s3]'")
 server = pytest.importorskip("moto.server", reason="moto is missing: pip install 'moto[s3]' flask")
@@ -148,7 +148,7 @@ def test_local_workers_give_the_records_of_a_folder(bucket: Any, tmp_path: Path)
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_path: Path) -> None:
     """The nodes share no folder: each has a cache of its own, and the first one's is taken away."""
-    from tests.test_ray import cluster
+    from tests.experiments.launch.test_ray import cluster
 
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 120_000})
     local, remote = Store(tmp_path / "local"), Store.at(URL)

@@ -30,10 +30,10 @@ from pairbench.results.url import lock as lease
 from pairbench.results.url import sync as mirror
 from pairbench.results.url.lock import Lease
 from pairbench.seeding import generator
+from tests.experiments.launch.test_launch import children
 from tests.faults.forked import Here
 from tests.support.grids import same, wait_for
 from tests.support.records import record
-from tests.test_launch import children
 
 pytest.importorskip("obstore", reason="obstore is missing: pip install 'pairbench[s3]'")
 
