@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairbench.algorithm import Algorithm, External
+from pairbench.algorithm import Algorithm, External, Floor, Method
 from pairbench.batch import Batch, Signal, flatten_signal, minibatches
 from pairbench.errors import DivergedError, Interrupted, PairBenchError
 from pairbench.evaluation import Cost, Evaluation
@@ -84,7 +84,7 @@ class Run:
     """One run in progress: what the loop, and a library's own trainer, work on."""
 
     spec: RunSpec
-    algorithm: Algorithm
+    algorithm: Method
     task: Task
     policy: Policy
     streams: Streams
@@ -184,7 +184,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] = lambda text: None,
     iterations: int | None = None,
-    algorithm: type[Algorithm] | None = None,
+    algorithm: type[Method] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Runs `spec` to the end of its budget, from its checkpoint if there is one.
@@ -227,14 +227,14 @@ def train(
     try:
         streams = Streams(spec.seed)
         policy = task.start(method, streams, threads)
-        if method.floor == "random":
+        if isinstance(method, Floor) and method.policy == "random":
             policy = _random_policy(task)
         run = Run(spec, method, task, policy, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if external is not None:
             with run.doing("fit"):
                 external.fit(run)
-        elif method.needs.data != "nothing":
+        elif isinstance(method, Algorithm):
             loop = _Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
             whole = loop.execute(iterations)
         if whole:
@@ -274,9 +274,9 @@ def train(
     return RunResult(record, series, texts, run.spent_on if run else {})
 
 
-def _external(method: Algorithm, protocol: Protocol) -> External | None:
+def _external(method: Method, protocol: Protocol) -> External | None:
     """Returns what trains in place of our own loop, or None."""
-    if protocol.engine == "trl" and method.needs.data != "nothing":
+    if protocol.engine == "trl" and isinstance(method, Algorithm):
         from pairbench.language.trl.rows import Hosted
 
         return Hosted(method)
@@ -308,6 +308,7 @@ class _Loop:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.run, self.origin, self.stopping = run, origin, stopping
+        assert isinstance(run.algorithm, Algorithm)
         self.algorithm, self.task, self.policy = run.algorithm, run.task, run.policy
         self.config = run.algorithm.config
         self.by_steps = self.algorithm.needs.data == "steps" and self.policy.stepwise
@@ -345,8 +346,7 @@ class _Loop:
         progress = run.progress()
         with torch.no_grad(), run.doing("collect"):
             batch = self.task.collect(self.policy, number)
-            chosen = self.algorithm.select(batch)
-            signal = self.algorithm.prepare(chosen, progress, number)
+            chosen, signal = self.algorithm.study(batch, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
         with run.doing("update"):
             sums, count = self.update(chosen, signal, factor)
@@ -425,8 +425,8 @@ class _Loop:
         if self.by_steps:  # rows enough for that many blocks of steps
             units = -(-PROBE_UNITS * PROBE_STEPS // self.config.segment)
         with torch.no_grad():
-            batch = self.algorithm.select(self.task.probe(self.policy, units, run.streams))
-            signal = self.algorithm.prepare(batch, run.progress(), number)
+            probe = self.task.probe(self.policy, units, run.streams)
+            batch, signal = self.algorithm.study(probe, run.progress(), number)
         run.noise.append(self.gradient_noise(batch, signal))
 
     def gradient_noise(self, batch: Batch, signal: Signal) -> tuple[float, float]:
