@@ -29,7 +29,8 @@ from pairbench.leaderboard import build
 from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
-from pairbench.results.folder import Store, read_texts
+from pairbench.results.columns import read_texts
+from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
 from pairbench.text import near, number, printable
 
