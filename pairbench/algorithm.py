@@ -28,7 +28,7 @@ from pairbench.space import Choice, Range, Space, Spaces
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 
-    from pairbench.training.loop import Run
+    from pairbench.training.run import Run
 else:
     ModelMetaclass = type(BaseModel)
 
