@@ -10,7 +10,7 @@ from pairbench.leaderboard.formats import FORMATS, render
 from pairbench.leaderboard.overall import Overall, overall
 from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.site import write_site
-from pairbench.results.folder import load_by_task
+from pairbench.results.load import load_by_task
 
 __all__ = [
     "FORMATS",

@@ -25,7 +25,8 @@ from pairbench.experiments.tuning import DRAWN, Outcome, Study, Trial, propose, 
 from pairbench.experiments.tuning import render as as_table
 from pairbench.leaderboard import build, render
 from pairbench.registry import BUILT_IN, entries, get_algorithm
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform

@@ -30,7 +30,8 @@ from pairbench.leaderboard.build import BASELINE, Board, distinct
 from pairbench.leaderboard.rows import Rate, rate
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
-from pairbench.results.folder import Store, read_texts
+from pairbench.results.columns import read_texts
+from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
 from pairbench.text import near, number, printable
 
