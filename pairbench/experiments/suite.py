@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pairbench.errors import PairBenchError
 from pairbench.registry import entries, get_algorithm, get_task, split_task
-from pairbench.results.files import read_file
+from pairbench.results.files import read_untrusted
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import nearest
@@ -122,7 +122,7 @@ def load_suite(name: str) -> Suite:
         )
     elif name.endswith(".toml") or "/" in name:
         try:
-            text = read_file(Path(name)).decode()
+            text = read_untrusted(Path(name)).decode()
         except (OSError, ValueError) as error:
             raise PairBenchError(f"suite file {name} cannot be read: {error}") from error
     else:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.results.files import uncollected
+from pairbench.results.files import without_garbage_collection
 from pairbench.results.marks import Reproduction, Verdict
 from pairbench.results.record import (
     Budget,
@@ -284,7 +284,7 @@ class Board(BaseModel):
         return [row for row in self.rows if row.rank is not None]
 
 
-@uncollected()
+@without_garbage_collection()
 def build(
     records: Iterable[RunRecord],
     task: str | None = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import uncollected
+from pairbench.results.files import without_garbage_collection
 from pairbench.results.layout import COMPACT, json_files, places
 from pairbench.results.place import results_folder
 from pairbench.results.record import RunRecord
@@ -93,7 +93,7 @@ def _tasks(folder: Path, place: Path, problems: list[str]) -> set[str]:
     return tasks
 
 
-@uncollected()
+@without_garbage_collection()
 def _load(folder: Path, inside: Sequence[Path], task: str | None) -> Records:
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}

@@ -30,7 +30,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import check_parquet, read_file
+from pairbench.results.files import read_untrusted, refuse_large_parquet
 
 MOST_BYTES = 2**32
 """What a file of pairs may unpack to: twenty times UltraFeedback."""
@@ -439,7 +439,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _read(path: Path) -> bytes:
     try:
-        data = read_file(path, MOST_BYTES)
+        data = read_untrusted(path, MOST_BYTES)
         if path.suffix != ".gz":
             return data
         with gzip.open(io.BytesIO(data)) as file:
@@ -478,7 +478,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise PairBenchError(f"{path} cannot be read: there is no such file")
     with duckdb.connect() as connection:
         try:
-            check_parquet(connection, path, MOST_BYTES)
+            refuse_large_parquet(connection, path, MOST_BYTES)
             table = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
             names = [column[0] for column in table.description or ()]
             rows = table.fetchall()
