@@ -29,7 +29,7 @@ from pairbench.results.record import (
     canonical,
     digest,
 )
-from pairbench.text import unknown
+from pairbench.text import did_you_mean
 
 BASELINE = "reference"
 UNTRAINED = "no training"
@@ -306,9 +306,10 @@ def build(
     """
     kept = distinct(records)
     if task is not None:
-        known = sorted({record.task for record in kept})
+        known = {record.task for record in kept}
         if task not in known:
-            raise PairBenchError(unknown("task", task, known, "in these results"))
+            hint = did_you_mean(task, known) or ": there are no records, run something first"
+            raise PairBenchError(f"no task {task!r} in these results{hint}")
         kept = [record for record in kept if record.task == task]
     groups: dict[Any, list[RunRecord]] = defaultdict(list)  # digests of few, not of each record
     for record in kept:

@@ -23,7 +23,7 @@ from pairbench.leaderboard.build import (
     win_rates,
 )
 from pairbench.results.record import Protocol, RunRecord
-from pairbench.text import near
+from pairbench.text import did_you_mean
 
 UNITS = {
     "steps": "steps",
@@ -163,9 +163,7 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
             return result
     for name in (a, b):
         if name not in known:
-            raise PairBenchError(
-                f"no row {name!r} on {task}: did you mean {', '.join(near(name, known))}?"
-            )
+            raise PairBenchError(f"no row {name!r} on {task}{did_you_mean(name, known)}")
     where = "share no finished seed on any board" if together else "are never on the same board"
     raise PairBenchError(
         f"{a} and {b} {where} of {task}, so they cannot be compared: run both with the same seeds "

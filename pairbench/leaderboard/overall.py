@@ -33,7 +33,7 @@ from pairbench.leaderboard.build import (
 )
 from pairbench.leaderboard.text import cell, markdown_text, percent
 from pairbench.results.record import RunRecord
-from pairbench.text import near, number, printable
+from pairbench.text import did_you_mean, number, printable
 
 LEVELS = [round(0.1 * k, 1) for k in range(13)]
 """Normalised scores at which performance profiles are given."""
@@ -171,8 +171,7 @@ def render_overall(board: Overall, format: str = "table") -> str:
         return overall_page(board)
     if format not in OVERALL_FORMATS:
         raise PairBenchError(
-            f"no format {format!r} for an overall board: did you mean "
-            f"{', '.join(near(format, OVERALL_FORMATS))}?"
+            f"no format {format!r} for an overall board{did_you_mean(format, OVERALL_FORMATS)}"
         )
     marked = format == "markdown"
     styles = {"markdown": "pipe", "latex": "latex_booktabs"}
@@ -281,7 +280,7 @@ def _scale(board: Board) -> Scale | None:
 
 def _refusal(task: str, largest: dict[str, Board]) -> str:
     if task not in largest:
-        return f"no task {task!r} in these results: did you mean {', '.join(near(task, largest))}?"
+        return f"no task {task!r} in these results{did_you_mean(task, largest)}"
     return (
         f"{largest[task].title} has no scale for an overall board: it needs an untrained row "
         f"(run {BASELINE}) and two trained rows without a failed seed, the best above it"

@@ -24,7 +24,7 @@ from pairbench.leaderboard.build import (
     kept_in_names,
 )
 from pairbench.results.record import digest
-from pairbench.text import near, number, printable
+from pairbench.text import did_you_mean, number, printable
 
 Interval = Reward | Rate | Strength
 Value = Interval | float | int | str | None
@@ -312,9 +312,7 @@ def render(board: Board, format: str = "table") -> str:
         from pairbench.leaderboard.site.pages import board_page
 
         return board_page(board)
-    raise PairBenchError(
-        f"no format {format!r} for a leaderboard: did you mean {', '.join(near(format, FORMATS))}?"
-    )
+    raise PairBenchError(f"no format {format!r} for a leaderboard{did_you_mean(format, FORMATS)}")
 
 
 def slugs(boards: list[Board]) -> list[str]:

@@ -11,7 +11,6 @@ UltraFeedback, binarised as in Tunstall et al. 2023 (arXiv 2310.16944).
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import hashlib
 import io
@@ -31,6 +30,7 @@ from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
 from pairbench.results.files import read_untrusted, refuse_large_parquet
+from pairbench.text import did_you_mean
 
 MOST_BYTES = 2**32
 """What a file of pairs may unpack to: twenty times UltraFeedback."""
@@ -157,10 +157,9 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
         name = path.name.removesuffix(".gz").removesuffix(_suffix(path))
         return _preferences(name, *_clean(_from_file(path, "file", name)), "local")
     names = [*_PARTS, "toy-dialogue"]
-    near = difflib.get_close_matches(dataset, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
     raise PairBenchError(
-        f"no data set is named {dataset!r}: {hint} (a file of pairs ends in {', '.join(SUFFIXES)})"
+        f"no data set is named {dataset!r}{did_you_mean(dataset, names)} "
+        f"(a file of pairs ends in {', '.join(SUFFIXES)})"
     )
 
 
