@@ -41,9 +41,8 @@ def test_states_of_runs(tmp_path: Path) -> None:
             path = heartbeat_path(store.log(other.spec))
             path.write_text(json.dumps({**sign, "seed": other.seed}))
             age(path, old)
-        store.driver_heartbeat.write_text(
-            json.dumps({"runs": {r.identity: f"{r.row} {r.seed}" for r in runs}})
-        )
+        names = {r.identity: f"{r.row} {r.seed}" for r in runs}
+        store.driver_heartbeat.write_text(json.dumps({"runs": names}))
         found = look(tmp_path)
         states = {run.identity: run for run in found.runs}
         assert {one: states[one].state for one in states} == {

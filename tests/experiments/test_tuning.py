@@ -30,7 +30,7 @@ from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 BANDIT = "preference-bandit"
 RESULTS = Path(__file__).resolve().parents[2] / "results"
