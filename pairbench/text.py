@@ -28,11 +28,12 @@ def duration(seconds: float) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns the end of a sentence that says that there is no `name`.
 
-    It is "; did you mean a or b?" with up to three of the `known` names that resemble it, else
-    "; known are a, b" with all of them, else nothing.
+    It is "; did you mean a or b?" with up to three of the `known` names that resemble or contain
+    it, else "; known are a, b" with all of them, else nothing.
     """
     names = sorted(known)
     close = get_close_matches(name, names, n=8, cutoff=0.5)
+    close = close or [other for other in names if name and name in other]  # it was cut short
     if close:
         close.sort(key=lambda other: sorted(other) != sorted(name))  # swapped letters come first
         return f"; did you mean {' or '.join(close[:3])}?"
