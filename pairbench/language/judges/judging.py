@@ -26,10 +26,12 @@ from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse
 from pairbench.language.judges.panel import Oracle
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.leaderboard import build
-from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
+from pairbench.leaderboard.build import BASELINE, Board, distinct
+from pairbench.leaderboard.rows import Rate, rate
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
-from pairbench.results.folder import Store, read_texts
+from pairbench.results.columns import read_texts
+from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
 from pairbench.text import near, number, printable
 
