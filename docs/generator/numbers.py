@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
+import pairbench
 from docs.generator.pages import ROOT, Wrong, filler
 from pairbench.experiments.tuning import Study, Trial, read_study
 from pairbench.statistics import mean_intervals, sign_flip_p_values
@@ -475,10 +476,7 @@ def glance(board: str) -> str:
 @filler
 def conclusion(board: str, a: str, b: str, task: str) -> str:
     """Returns the first line that `pairbench compare` prints, as a block of text."""
-    from pairbench.leaderboard import compare
-    from pairbench.results.folder import load_records
-
-    found = compare(load_records(ROOT / "results", task).records, a, b, task)
+    found = pairbench.compare(pairbench.load_records(ROOT / "results", task).records, a, b, task)
     return f"```text\n{found.conclusion}\n```"
 
 

@@ -268,9 +268,8 @@ def suite_list(board: str) -> str:
 @filler
 def columns(board: str) -> str:
     """Returns every column of the committed boards with its meaning."""
-    from pairbench.leaderboard import build  # noqa: F401 (the package, for its text below)
-    from pairbench.leaderboard.build import Board
-    from pairbench.leaderboard.text import columns as of
+    from pairbench.leaderboard import Board
+    from pairbench.leaderboard.columns import columns as of
 
     found: dict[str, tuple[str, str]] = {}
     for name in BOARDS:

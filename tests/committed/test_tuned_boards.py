@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pairbench.experiments.tuning import read_study
-from pairbench.results.folder import load_records
+from pairbench.results.load import load_records
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "results" / "tuning").glob("*/study.json"))
