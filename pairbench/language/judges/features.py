@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Pair, Turn
+from pairbench.language.data.pairs import Pair, Turn
 from pairbench.language.policy.models import _cached, _quiet, cache_folder
 from pairbench.results.files import set_aside
 

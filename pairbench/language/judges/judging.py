@@ -21,10 +21,10 @@ from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Pair
+from pairbench.language.data.pairs import Pair, prompt_id
 from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse_address
 from pairbench.language.judges.panel import Oracle
-from pairbench.language.task import LanguageTask, prompt_id
+from pairbench.language.task import LanguageTask
 from pairbench.leaderboard import build
 from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
 from pairbench.leaderboard.text import cell

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairbench.language.data.load import Turn, render
+from pairbench.language.data import toy
+from pairbench.language.data.pairs import Turn, prompt_text
 from pairbench.language.judges.judge import Judge, judge_names, load_judge
 from pairbench.language.policy.models import load_classifier
 
@@ -149,7 +150,7 @@ class RewardModel:
 
     def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
         if not self._templated:
-            return f"{render(prompt, None)} {answer}"
+            return f"{prompt_text(prompt)} {answer}"
         turns = [*prompt, ("assistant", answer)]
         messages = [{"role": role, "content": text} for role, text in turns]
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
@@ -166,8 +167,6 @@ class KnownAnswers:
     cards: Mapping[str, Mapping[str, Any]] = {}
 
     def __init__(self, role: Role) -> None:
-        from pairbench.language.data import toy
-
         self.name = f"{role} score of toy-dialogue"
         self._measure = _common_words if role == "proxy" else _in_order
         self._right = {pair.prompt: pair.chosen for pair in toy.dialogues()}

@@ -281,13 +281,13 @@ def completions_trainer(
     import datasets
     import trl
 
-    from pairbench.language.data.load import render
+    from pairbench.language.data.pairs import prompt_text
 
     task, cost = job.task, job.run.cost
     judge, length = task.proxy, task.config.completion_tokens
     assert judge is not None  # the task's skip() sees to it
     pairs = [task._training.pairs[row] for row in job.rows.ravel()]
-    texts = [render(pair.prompt, task.language_model.tokenizer) for pair in pairs]
+    texts = [prompt_text(pair.prompt, task.language_model.tokenizer) for pair in pairs]
 
     def reward(
         completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Pair, Preferences, content_hash, split_of
+from pairbench.language.data.pairs import Pair, Preferences, content_hash, split_of
 from pairbench.language.judges import features, judge
 from pairbench.language.policy import models
 

@@ -18,12 +18,12 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.runner import plan
 from pairbench.language.data import toy
-from pairbench.language.data.load import Pair, load
+from pairbench.language.data.load import load
+from pairbench.language.data.pairs import Pair, prompt_id
 from pairbench.language.judges import endpoint
 from pairbench.language.judges.endpoint import Choice, Verdict
 from pairbench.language.judges.judging import JudgedRow, Judgement, both_orders, judge, render
 from pairbench.language.judges.panel import KnownAnswers
-from pairbench.language.task import prompt_id
 from pairbench.results.folder import Store, load_records
 from pairbench.results.record import RunRecord
 from tests.support.fake_judge import FakeJudge, Trouble
