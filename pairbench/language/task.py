@@ -25,7 +25,7 @@ from pairbench.language.data.pairs import Pair, Preferences, Split, Turn, prompt
 from pairbench.language.judges.judge import STANDARD_ERRORS, Judge
 from pairbench.language.judges.panel import (
     COMPONENTS,
-    OBJECTIVES,
+    OBJECTIVE_OF,
     Oracle,
     RewardModel,
     Role,
@@ -34,14 +34,10 @@ from pairbench.language.judges.panel import (
     oracle,
 )
 from pairbench.language.metrics import completion_measures
-from pairbench.language.policy.models import (
-    LanguageModel,
-    Tiny,
-    encode_answers,
-    encode_prompts,
-    load_model,
-)
+from pairbench.language.policy.encoding import encode_answers, encode_prompts
+from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.language.policy.tiny import Tiny
 from pairbench.policy import Policy
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
@@ -465,7 +461,7 @@ class LanguageTask(Task):
         }
         if (gold := now.scores.get(GOLD)) is not None:
             measures["beats_sft"] = float(win_rate(gold, before.scores[GOLD]))
-            objectives = [OBJECTIVES.get(pair.source) for pair in self._evaluation.pairs]
+            objectives = [OBJECTIVE_OF.get(pair.source) for pair in self._evaluation.pairs]
             if len(parts := sorted({part for part in objectives if part})) > 1:
                 for part in parts:
                     here = np.array([objective == part for objective in objectives])

@@ -377,13 +377,13 @@ def _undisturbed(datasets: Any) -> Iterator[None]:
 
     They seed the global generators of Python, NumPy and torch, which nothing of ours draws from.
     """
-    from pairbench.language.policy.models import _quiet
+    from pairbench.language.model_cache import quiet
 
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global one is what TRL seeds)
     python_state, shown = random.getstate(), not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with torch.random.fork_rng(devices=[]), _quiet(), warnings.catch_warnings():
+        with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of what TRL asks of transformers
             yield
     finally:
