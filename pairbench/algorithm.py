@@ -19,7 +19,7 @@ from pairbench.policy import PolicyOutput
 from pairbench.space import Choice, Range, Space, Spaces
 
 if TYPE_CHECKING:
-    from pairbench.training.loop import Run
+    from pairbench.training.run import Run
 
 Queries = Literal["none", "all-pairs", "disjoint-pairs", "best-worst"]
 Settings = Mapping[str, Any]

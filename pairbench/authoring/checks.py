@@ -453,7 +453,7 @@ class Subject:
         """Final rewards of `BANDIT_SEEDS` runs on the bandit, those of the floor rows, seconds."""
         from pairbench.registry import get_algorithm, get_task
         from pairbench.results.record import Budget, Protocol, RunSpec
-        from pairbench.training.loop import train
+        from pairbench.training.train import train
 
         cls, task = self.algorithm, get_task("preference-bandit")
         if cls.floor is not None:

@@ -21,7 +21,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Takes a folder; what else a verb writes there than records, no url keeps."""
-    from pairbench.results.folder import is_url
+    from pairbench.results.place import is_url
 
     if is_url(value):
         raise PairBenchError(f"{context.info_name} works in a folder, not at {value}: give one")
@@ -30,7 +30,7 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 
 def _readable(context: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Takes a folder, or a url, of which it makes a folder to read from."""
-    from pairbench.results.folder import at_hand, is_url
+    from pairbench.results.place import at_hand, is_url
 
     context.meta["url"] = value if is_url(value) else None
     folder, problems = at_hand(value)
@@ -189,7 +189,7 @@ def run(
             backend_options=options,
             monitor=monitor,
         )
-    from pairbench.results.folder import at_hand
+    from pairbench.results.place import at_hand
 
     folder = at_hand(results)[0]
     if profile:
@@ -300,7 +300,8 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.text import slugs
-    from pairbench.results.folder import load_records, load_series
+    from pairbench.results.columns import load_series
+    from pairbench.results.load import load_records
     from pairbench.results.marks import marks
 
     records = _report(*load_records(results))
@@ -315,7 +316,7 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
 
 def pages_folder(results: Path) -> Path:
     """Returns where pages go: leaderboards/ beside results/, or inside a folder of another name."""
-    from pairbench.results.folder import PAGES
+    from pairbench.results.layout import PAGES
 
     return results.parent / PAGES if results.name == "results" else results / PAGES
 
@@ -384,7 +385,7 @@ def _suites() -> list[dict[str, Any]]:
 def show(record: str, form: str, results: Path) -> None:
     """Show one RECORD: its path, or the first characters of its identity."""
     from pairbench.experiments.progress import outcome
-    from pairbench.results.folder import as_json
+    from pairbench.results.record_file import as_json
     from pairbench.text import number
 
     found = _record(record, results)
@@ -415,7 +416,8 @@ def show(record: str, form: str, results: Path) -> None:
 def _side(name: str, results: Path) -> list[Any]:
     """Returns the records of a folder, of a record file, or of a suite in the results folder."""
     from pairbench.experiments.suite import expand, load_suite, suite_names
-    from pairbench.results.folder import is_url, load_records
+    from pairbench.results.load import load_records
+    from pairbench.results.place import is_url
 
     if is_url(name) or Path(name).is_dir():
         return _report(*load_records(name))
@@ -430,7 +432,8 @@ def _side(name: str, results: Path) -> list[Any]:
 
 
 def _record(name: str, results: Path) -> Any:
-    from pairbench.results.folder import Unreadable, load_records, read_record
+    from pairbench.results.load import load_records
+    from pairbench.results.record_file import Unreadable, read_record
 
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
@@ -480,7 +483,8 @@ def leaderboard(
     from pairbench.leaderboard import build, write_site
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.leaderboard.overall import render_overall
-    from pairbench.results.folder import load_by_task, load_records, load_series
+    from pairbench.results.columns import load_series
+    from pairbench.results.load import load_by_task, load_records
     from pairbench.results.marks import marks
 
     if site is None and not (overall or tasks):
@@ -569,7 +573,7 @@ def plot(
         from pairbench.leaderboard.site.figures import draw
     except ModuleNotFoundError as error:
         raise PairBenchError(f"{error}: pip install 'pairbench[plot]'") from error
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     records = _report(*load_records(results))
     click.echo(draw(records, kind, task=task, rows=_names(rows), out=out, width=width))
@@ -589,7 +593,7 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
     """
     from pairbench.leaderboard import compare_all
     from pairbench.leaderboard.compare import compare_sides, further
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     if task is not None:
         pairs = compare_all(_report(*load_records(results)), rows, task)
@@ -634,7 +638,8 @@ def reproduce(
 
     from pairbench.experiments import reproduce as again
     from pairbench.experiments.launch.local import Local
-    from pairbench.results.folder import Store, read_series
+    from pairbench.results.columns import read_series
+    from pairbench.results.folder import Store
     from pairbench.results.marks import keep
 
     if data_dir is not None:
@@ -692,7 +697,7 @@ def submit(
     else 1; nothing is copied then.
     """
     from pairbench.experiments.submission import compared, copy, look, pull_request
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     if data_dir is not None:
         os.environ["PAIRBENCH_DATA"] = str(data_dir.absolute())
@@ -786,7 +791,7 @@ def judge_(
     Verdicts of an endpoint are kept in the results folder and never asked for twice.
     """
     from pairbench.experiments.suite import parse_seeds
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     try:
         from pairbench.language.judges.judgement import table
@@ -861,7 +866,7 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
     from pairbench.papers.replication import replicate as beside
     from pairbench.papers.replication.report import WHAT
     from pairbench.results.files import write_text
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     if site is not None and out is not None:
         raise PairBenchError("--site writes the report to a folder: leave --out away")
@@ -887,7 +892,7 @@ def export(to: str, out: str, task: str | None, results: Path) -> None:
     A run that is there already is left as it is.
     """
     from pairbench.results.export import export as add
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     records = [r for r in _report(*load_records(results)) if task in (None, r.task)]
     new, had = add(records, results, to, out)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from tabulate import tabulate
 
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log, read_state
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord, name_of
 from pairbench.text import duration, printable
 

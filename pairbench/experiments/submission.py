@@ -23,9 +23,12 @@ from pydantic import BaseModel, PrivateAttr
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Launcher
 from pairbench.leaderboard.build import UNTRAINED, Board
+from pairbench.results.columns import read_series
 from pairbench.results.files import atomic_write
-from pairbench.results.folder import PAGES, Store, Unreadable, read_record, read_series
+from pairbench.results.folder import Store
+from pairbench.results.layout import PAGES
 from pairbench.results.record import RunRecord
+from pairbench.results.record_file import Unreadable, read_record
 
 ORIGIN = (
     "started",

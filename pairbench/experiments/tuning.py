@@ -42,7 +42,9 @@ from pairbench.experiments.suite import (
 )
 from pairbench.registry import get_algorithm, get_task, split_task
 from pairbench.results.files import atomic_write, read_file, strict_json
-from pairbench.results.folder import TUNING, Store, folder_name, load_records
+from pairbench.results.folder import Store
+from pairbench.results.layout import TUNING, folder_name
+from pairbench.results.load import load_records
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Strict, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS, derive, generator
 from pairbench.space import Choice, Range, Setting, Space, check_space

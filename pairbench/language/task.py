@@ -22,13 +22,12 @@ from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Pair, Preferences, Split, Turn, prompt_id, prompt_text
-from pairbench.language.judges.judge import STANDARD_ERRORS, Judge
+from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
 from pairbench.language.judges.panel import (
     COMPONENTS,
     OBJECTIVE_OF,
     Oracle,
     RewardModel,
-    Role,
     component_judges,
     judged,
     oracle,

@@ -9,7 +9,7 @@ from pairbench.leaderboard.compare import Comparison, compare, compare_all
 from pairbench.leaderboard.overall import Overall, overall, render_overall
 from pairbench.leaderboard.site.site import write_site
 from pairbench.leaderboard.text import FORMATS, render
-from pairbench.results.folder import load_by_task
+from pairbench.results.load import load_by_task
 
 __all__ = [
     "FORMATS",

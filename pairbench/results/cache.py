@@ -22,20 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pairbench.errors import PairBenchError
+from pairbench.results.columns import MOST_BYTES, write_columns
 from pairbench.results.files import check_parquet
-from pairbench.results.folder import (
-    COMPACT,
-    MOST_BYTES,
-    Unreadable,
-    is_url,
-    json_files,
-    parse_record,
-    places,
-    record_bytes,
-    results_folder,
-    write_columns,
-    writing_to,
-)
+from pairbench.results.folder import writing_to
+from pairbench.results.layout import COMPACT, json_files, places
+from pairbench.results.place import is_url, results_folder
+from pairbench.results.record_file import Unreadable, parse_record, record_bytes
 
 ROWS, TEXT = 10_000, 2**26
 """The most records, and the bytes of text after which no more are added, of one file."""

@@ -23,7 +23,7 @@ from pairbench.results.files import atomic_write, read_file, strict_json
 from pairbench.results.record import RunSpec
 
 if TYPE_CHECKING:
-    from pairbench.training.loop import Progress
+    from pairbench.training.run import Progress
 
 BEAT = 2.0  # seconds between two signs of life
 LINE = 60.0  # seconds between two lines on progress, where nothing was evaluated meanwhile

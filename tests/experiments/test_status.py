@@ -14,7 +14,7 @@ from pairbench.experiments.runner import execute, plan
 from pairbench.experiments.status import IDLE, SILENT, look, profiles, render
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import Diary, read_log, sign_of_life
-from pairbench.training.loop import Progress
+from pairbench.training.run import Progress
 from tests.faults.forked import Here
 from tests.support.records import record
 

@@ -23,8 +23,9 @@ from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute, plan
 from pairbench.experiments.status import look
 from pairbench.experiments.suite import Grid
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
+from pairbench.results.load import load_records
 from tests.faults.forked import Here
 from tests.support.grids import outcome, same, wait_for
 

@@ -22,19 +22,14 @@ from pairbench.experiments.status import render as render_status
 from pairbench.experiments.submission import copy
 from pairbench.experiments.submission import look as look_at
 from pairbench.leaderboard import FORMATS, build, render, write_site
+from pairbench.results.columns import read_series, read_texts
 from pairbench.results.files import strict_json
-from pairbench.results.folder import (
-    Store,
-    Unreadable,
-    as_json,
-    load_records,
-    query,
-    read_record,
-    read_series,
-    read_texts,
-)
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.marks import MARKS, marks
+from pairbench.results.query import query
 from pairbench.results.record import RunRecord, digest
+from pairbench.results.record_file import Unreadable, as_json, read_record
 from tests.support.records import record
 
 GOOD = as_json(record("grpo", 0)).decode()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pairbench.experiments.launch.base import Event, Job
-    from pairbench.training.loop import Progress
+    from pairbench.training.run import Progress
 
 PATIENCE = 5.0  # seconds an iteration is given to end, so that the checkpoint has it
 
@@ -95,7 +95,7 @@ def perform(
     from pairbench.experiments.launch.base import failed
     from pairbench.results.heartbeat import Diary
     from pairbench.results.record import RunSpec
-    from pairbench.training.loop import train
+    from pairbench.training.train import train
 
     job: dict[str, Any] = json.loads(line)
     spec = RunSpec.model_validate(job["spec"])

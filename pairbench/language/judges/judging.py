@@ -33,7 +33,8 @@ from pairbench.language.task import LanguageTask
 from pairbench.leaderboard import build
 from pairbench.leaderboard.build import BASELINE, Board, distinct
 from pairbench.registry import get_task
-from pairbench.results.folder import Store, read_texts
+from pairbench.results.columns import read_texts
+from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
 from pairbench.text import near
 

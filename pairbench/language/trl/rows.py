@@ -24,7 +24,7 @@ from pairbench.seeding import derive
 
 if TYPE_CHECKING:
     from pairbench.language.task import LanguageTask
-    from pairbench.training.loop import Run
+    from pairbench.training.run import Run
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pairbench.errors import PairBenchError
+from pairbench.results.columns import MOST_BYTES
 from pairbench.results.files import JSON_BYTES, set_aside, strict_json
-from pairbench.results.folder import MOST_BYTES, RUNS, folder_name
 from pairbench.results.heartbeat import sign_of_life
+from pairbench.results.layout import RUNS, folder_name
 from pairbench.results.url.lock import Lease
 from pairbench.text import printable
 

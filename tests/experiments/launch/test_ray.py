@@ -17,7 +17,8 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import open_launcher
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute, plan
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from tests.faults.forked import Here
 from tests.support.grids import same, wait_for
 

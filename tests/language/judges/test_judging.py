@@ -25,7 +25,8 @@ from pairbench.language.judges.endpoint import Choice, Verdict
 from pairbench.language.judges.judgement import JudgedRow, Judgement, both_orders, table
 from pairbench.language.judges.judging import judge
 from pairbench.language.judges.panel import KnownAnswers
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from tests.support.fake_judge import FakeJudge, Trouble
 from tests.support.records import record

@@ -23,9 +23,13 @@ from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute, plan
 from pairbench.experiments.status import look
 from pairbench.experiments.suite import Grid
+from pairbench.results.columns import load_series
 from pairbench.results.files import atomic_write
-from pairbench.results.folder import Store, at_hand, load_records, load_series, query
+from pairbench.results.folder import Store
 from pairbench.results.heartbeat import Diary, read_log, sign_of_life
+from pairbench.results.load import load_records
+from pairbench.results.place import at_hand
+from pairbench.results.query import query
 from pairbench.results.url import lock as lease
 from pairbench.results.url import sync as mirror
 from pairbench.results.url.lock import Lease
