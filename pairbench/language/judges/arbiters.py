@@ -14,7 +14,7 @@ from pairbench.language.judges.endpoint import Endpoint, Verdict
 from pairbench.language.judges.judge import Role
 from pairbench.language.judges.judgement import Comparison, JudgedBy, Outcome, Score, both_orders
 from pairbench.language.judges.panel import Oracle
-from pairbench.leaderboard.build import rate
+from pairbench.leaderboard.rows import rate
 
 PROGRESS = 100
 """Requests between two lines of progress."""

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.language.judges.endpoint import Verdict
-from pairbench.leaderboard.build import Rate, rate
+from pairbench.leaderboard.rows import Rate, rate
 from pairbench.leaderboard.text import cell
 from pairbench.text import number, printable
 
