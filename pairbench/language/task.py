@@ -33,6 +33,7 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
+from pairbench.language.measures import MEASURES
 from pairbench.language.metrics import completion_measures
 from pairbench.language.policy.models import (
     LanguageModel,
@@ -167,6 +168,7 @@ class LanguageTask(Task):
     kind = "language"
     unit = "completion tokens"
     scores_of = "measure"
+    measures = MEASURES
     packages = ("transformers", "tokenizers")
     dataset: ClassVar[str]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
