@@ -39,7 +39,7 @@ class Loop:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.run, self.origin, self.stopping = run, origin, stopping
-        self.algorithm, self.task, self.policy = run.algorithm, run.task, run.policy
+        self.algorithm, self.session, self.policy = run.algorithm, run.session, run.policy
         self.config = run.algorithm.config
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -74,7 +74,7 @@ class Loop:
         run, number = self.run, self.run.cost.iterations
         progress = run.progress()
         with torch.no_grad(), run.doing("collect"):
-            batch = self.task.collect(self.policy, number)
+            batch = self.session.collect(number)
             chosen = self.algorithm.select(batch)
             signal = self.algorithm.prepare(chosen, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
@@ -126,7 +126,7 @@ class Loop:
             "origin": self.origin,
             "policy": self.policy.state(),
             "optimiser": self.optimiser.state(),
-            "task": self.task.state(),
+            "task": self.session.state(),
             "streams": run.streams.state(),
             "cost": run.cost.model_dump(),
             "seconds": run.seconds,
@@ -151,8 +151,8 @@ class Loop:
         self.policy.load_state(state["policy"])
         self.optimiser.load_state(state["optimiser"])
         run.streams.load_state(state["streams"])
-        self.task.load_state(state["task"])
-        self.task.cost = Cost(**state["cost"])
+        self.session.load_state(state["task"])
+        self.session.cost = Cost(**state["cost"])
         run.seconds_before = state["seconds"]
         run.curve = [CurvePoint(**point) for point in state["curve"]]
         run.series = state["series"].tolist()

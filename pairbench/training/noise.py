@@ -24,7 +24,7 @@ def probe_if_due(run: Run) -> None:
     if steps:  # rows enough for that many blocks of steps
         units = -(-PROBE_UNITS * PROBE_STEPS // algorithm.config.segment)
     with torch.no_grad():
-        batch = algorithm.select(run.task.probe(policy, units, run.streams))
+        batch = algorithm.select(run.session.probe(units, run.streams))
         signal = algorithm.prepare(batch, run.progress(), run.cost.iterations)
     batch, signal = as_trained(algorithm.needs, policy, batch, signal)
     size = PROBE_STEPS if steps else batch.group_size

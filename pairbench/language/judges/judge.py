@@ -736,7 +736,7 @@ def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Ro
     from pairbench import seeding
     from pairbench.language.policy.models import decode, encode_prompts, load_model
     from pairbench.language.policy.policy import LanguagePolicy
-    from pairbench.language.task import sft_texts
+    from pairbench.language.prompts import sft_texts
 
     count, size, length = SAMPLED
     model = load_model("tiny", sft=sft_texts(data))

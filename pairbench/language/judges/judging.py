@@ -24,7 +24,8 @@ from pairbench.errors import PairBenchError
 from pairbench.language.data.load import Pair
 from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse_address
 from pairbench.language.judges.panel import Oracle
-from pairbench.language.task import LanguageTask, prompt_id
+from pairbench.language.prompts import prompt_id
+from pairbench.language.task import LanguageTask
 from pairbench.leaderboard import build
 from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
 from pairbench.leaderboard.text import cell

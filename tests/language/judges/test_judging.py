@@ -23,7 +23,7 @@ from pairbench.language.judges import endpoint
 from pairbench.language.judges.endpoint import Choice, Verdict
 from pairbench.language.judges.judging import JudgedRow, Judgement, both_orders, judge, render
 from pairbench.language.judges.panel import KnownAnswers
-from pairbench.language.task import prompt_id
+from pairbench.language.prompts import prompt_id
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
