@@ -299,7 +299,7 @@ def _budget(limits: Mapping[str, float | None]) -> dict[str, float]:
 def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
-    from pairbench.leaderboard.text import slugs
+    from pairbench.leaderboard.site.names import slugs
     from pairbench.results.columns import load_series
     from pairbench.results.load import load_records
     from pairbench.results.marks import marks
@@ -480,9 +480,8 @@ def leaderboard(
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
-    from pairbench.leaderboard import build, write_site
+    from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
-    from pairbench.leaderboard.overall import render_overall
     from pairbench.results.columns import load_series
     from pairbench.results.load import load_by_task, load_records
     from pairbench.results.marks import marks
@@ -513,7 +512,7 @@ def leaderboard(
             "there is no overall board yet: it needs two tasks with an untrained row, and two "
             "trained rows that have finished on both"
         )
-    click.echo(render_overall(both, form), nl=False)
+    click.echo(render(both, form), nl=False)
 
 
 def _some(records: list[Any], results: Path) -> list[Any]:

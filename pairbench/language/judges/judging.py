@@ -27,7 +27,8 @@ from pairbench.language.judges.panel import Oracle
 from pairbench.language.prompts import prompt_id
 from pairbench.language.task import LanguageTask
 from pairbench.leaderboard import build
-from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
+from pairbench.leaderboard.build import BASELINE, Board, distinct
+from pairbench.leaderboard.rows import Rate, rate
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
 from pairbench.results.columns import read_texts

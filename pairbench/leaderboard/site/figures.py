@@ -15,8 +15,9 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import KL, Board, Row, build
+from pairbench.leaderboard.build import Board, build
 from pairbench.leaderboard.overall import overall
+from pairbench.leaderboard.rows import KL, Row
 from pairbench.leaderboard.site.pages import AXES, frontier, profile, score_name
 from pairbench.results.files import atomic_write
 from pairbench.results.record import RunRecord
