@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Loss, Needs
-from pairbench.batch import Batch, Signal, flatten_signal, minibatches
+from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 from pairbench.space import check_space
+from pairbench.training.steps import as_trained
 
 GROUPS = 6
 """Groups of a synthetic batch; four times as many where a response stands alone."""
@@ -69,9 +70,6 @@ MASKED = (
     "ref_dist",
 )
 """Fields of a batch that mean nothing where its mask is 0."""
-
-USED_UP = ("score", "components", "domain_share", "step_reward", "next_value", "boundary")
-"""Fields that minibatches lack: an algorithm has read them by the end of `prepare`."""
 
 
 class Finding(NamedTuple):
@@ -177,9 +175,9 @@ class Situation:
         return 1 if self.kind == "tabular" else STEPS
 
     @property
-    def by_steps(self) -> bool:
-        """Whether the trainer would train on single steps."""
-        return self.needs.data == "steps" and self.kind != "language"
+    def stepwise(self) -> bool:
+        """Whether the policy's output at a step depends on that step alone."""
+        return self.kind != "language"
 
     def world(
         self,
@@ -210,7 +208,7 @@ class Situation:
             batch = replace(batch, offline=offline)
             logits = torch.cat([logits, more])
         exact = self.kind != "language"
-        return batch.check(), Table(logits, values, exact=exact, stepwise=exact)
+        return batch.check(), Table(logits, values, exact=exact, stepwise=self.stepwise)
 
 
 @dataclass(frozen=True)
@@ -335,10 +333,7 @@ def _as_trained(
     with torch.no_grad():
         batch = algorithm.select(batch)
         signal = algorithm.prepare(batch, progress, iteration)
-    if situation.by_steps:
-        signal, batch = flatten_signal(signal, batch.mask), batch.flatten_steps()
-    used: dict[str, Any] = dict.fromkeys(USED_UP)
-    return replace(batch, **used), signal
+    return as_trained(situation.needs, situation.stepwise, batch, signal)
 
 
 def _look(

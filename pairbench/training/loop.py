@@ -88,12 +88,12 @@ class Loop:
 
     def update(self, batch: Batch, signal: Signal, factor: float) -> tuple[dict[str, Tensor], int]:
         """Takes an iteration's gradient steps; returns summed diagnostics and their number."""
-        batch, signal = as_trained(self.algorithm.needs, self.policy, batch, signal)
+        rows, signal = as_trained(self.algorithm.needs, self.policy.stepwise, batch, signal)
         generator = self.run.streams["minibatch"]
         sums: dict[str, Tensor] = {}
         count = 0
         for _ in range(self.config.epochs):
-            for part, part_signal in minibatches(batch, signal, self.config.minibatches, generator):
+            for part, part_signal in minibatches(rows, signal, self.config.minibatches, generator):
                 loss = self.algorithm.loss(view(self.policy, part), part, part_signal)
                 self.optimiser.zero_grad()
                 loss.value.backward()  # type: ignore[no-untyped-call]
