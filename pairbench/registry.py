@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
-from pairbench.text import nearest
+from pairbench.text import did_you_mean
 
 if TYPE_CHECKING:
     from pairbench.algorithm import Algorithm
@@ -145,7 +145,7 @@ def get_task(name: str) -> type[Task]:
         raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
     if variant is not None and cls.variant(variant) is None:
         raise PairBenchError(
-            f"task {base!r} has no variant {variant!r}{nearest(variant, list(cls.variants))}"
+            f"task {base!r} has no variant {variant!r}{did_you_mean(variant, cls.variants)}"
         )
     return cls
 
@@ -159,7 +159,7 @@ def split_task(name: str) -> tuple[str, str | None]:
 def _entry(kind: Kind, name: str) -> Entry:
     known = entries(kind)
     if name not in known:
-        raise PairBenchError(f"there is no {kind} {name!r}{nearest(name, list(known))}")
+        raise PairBenchError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
     entry = known[name]
     if entry.error is not None:
         raise PairBenchError(f"{entry.error}; uninstall one of them")

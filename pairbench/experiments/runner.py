@@ -128,14 +128,14 @@ def execute(
                         store.checkpoint(spec),
                         threads,
                         checkpoint_seconds,
-                        diary=store.diary(spec),
+                        log=store.log(spec),
                         timeout=timeout,
                         gpus=gpus,
                         memory_gb=memory_gb,
                         url=store.mirror.url if store.mirror is not None else None,
                     )
                 )
-            pulse = _Pulse(store.grid, tally.names)
+            pulse = _Pulse(store.driver_heartbeat, tally.names)
             _tell(store, monitor)
             monitor.tick(tally)
             while tally.left:

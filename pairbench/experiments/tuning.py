@@ -41,7 +41,7 @@ from pairbench.experiments.suite import (
     validated,
 )
 from pairbench.registry import get_algorithm, get_task, split_task
-from pairbench.results.files import atomic_write, read_file, strict_json
+from pairbench.results.files import atomic_write, read_untrusted, strict_json
 from pairbench.results.folder import Store
 from pairbench.results.layout import TUNING, folder_name
 from pairbench.results.load import load_records
@@ -165,7 +165,7 @@ def read_study(path: Path) -> Study:
         PairBenchError: it is no study, or no ordinary file.
     """
     try:
-        return Study.model_validate(strict_json(read_file(path)))
+        return Study.model_validate(strict_json(read_untrusted(path)))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -35,10 +35,10 @@ from pairbench.leaderboard.rows import (
     row_of,
     win_rates,
 )
-from pairbench.results.files import uncollected
+from pairbench.results.files import without_garbage_collection
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import Budget, Protocol, RunRecord, canonical, digest
-from pairbench.text import unknown
+from pairbench.text import did_you_mean
 
 BASELINE = "reference"
 UNTRAINED = "no training"
@@ -141,7 +141,7 @@ class Board(Frozen):
         return [row for row in self.rows if row.rank is not None]
 
 
-@uncollected()
+@without_garbage_collection()
 def build(
     records: Iterable[RunRecord],
     task: str | None = None,
@@ -165,7 +165,8 @@ def build(
     if task is not None:
         known = sorted({record.task for record in kept})
         if task not in known:
-            raise PairBenchError(unknown("task", task, known, "in these results"))
+            hint = did_you_mean(task, known) or ": there are no records, run something first"
+            raise PairBenchError(f"no task {task!r} in these results{hint}")
         kept = [record for record in kept if record.task == task]
     groups: dict[Any, list[RunRecord]] = defaultdict(list)  # digests of few, not of each record
     for record in kept:

@@ -13,7 +13,7 @@ from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, build, distinct
 from pairbench.leaderboard.rows import Rate, Row, Scores, finished_scores, rate, win_rates
 from pairbench.results.record import Protocol, RunRecord
-from pairbench.text import near
+from pairbench.text import did_you_mean
 
 UNITS = {
     "steps": "steps",
@@ -153,9 +153,7 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
             return result
     for name in (a, b):
         if name not in known:
-            raise PairBenchError(
-                f"no row {name!r} on {task}: did you mean {', '.join(near(name, known))}?"
-            )
+            raise PairBenchError(f"no row {name!r} on {task}{did_you_mean(name, known)}")
     where = "share no finished seed on any board" if together else "are never on the same board"
     raise PairBenchError(
         f"{a} and {b} {where} of {task}, so they cannot be compared: run both with the same seeds "

@@ -9,7 +9,7 @@ from pairbench.leaderboard import text
 from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.overall import Overall
 from pairbench.leaderboard.site.pages import board_page, overall_page
-from pairbench.text import near
+from pairbench.text import did_you_mean
 
 FORMATS: dict[str, Callable[[Board], str]] = {
     "table": text.as_table,
@@ -38,7 +38,6 @@ def render(board: Board | Overall, format: str = "table") -> str:
     """
     if format not in FORMATS:
         raise PairBenchError(
-            f"no format {format!r} for a leaderboard: did you mean "
-            f"{', '.join(near(format, FORMATS))}?"
+            f"no format {format!r} for a leaderboard{did_you_mean(format, FORMATS)}"
         )
     return OVERALL_FORMATS[format](board) if isinstance(board, Overall) else FORMATS[format](board)

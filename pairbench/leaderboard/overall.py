@@ -19,7 +19,7 @@ from pairbench.leaderboard.build import BASELINE, Board, build, distinct
 from pairbench.leaderboard.rank import shared_ranks
 from pairbench.leaderboard.rows import Rate, Reward, Row, finished_scores, rate
 from pairbench.results.record import RunRecord
-from pairbench.text import near
+from pairbench.text import did_you_mean
 
 LEVELS = [round(0.1 * k, 1) for k in range(13)]
 """Normalised scores at which performance profiles are given."""
@@ -188,7 +188,7 @@ def _scale(board: Board) -> Scale | None:
 
 def _refusal(task: str, largest: dict[str, Board]) -> str:
     if task not in largest:
-        return f"no task {task!r} in these results: did you mean {', '.join(near(task, largest))}?"
+        return f"no task {task!r} in these results{did_you_mean(task, largest)}"
     return (
         f"{largest[task].title} has no scale for an overall board: it needs an untrained row "
         f"(run {BASELINE}) and two trained rows without a failed seed, the best above it"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import atomic_write, check_parquet
+from pairbench.results.files import atomic_write, refuse_large_parquet
 from pairbench.results.layout import record_path
 from pairbench.results.place import at_hand
 from pairbench.results.record import RunRecord
@@ -106,7 +106,7 @@ def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dic
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
             for name in files:
-                check_parquet(connection, Path(name), MOST_BYTES)
+                refuse_large_parquet(connection, Path(name), MOST_BYTES)
             columns = connection.execute(  # all in one go, which takes a tenth of the time
                 f"FROM read_parquet([{', '.join(map(quoted, files))}], filename=true, "
                 "file_row_number=true, union_by_name=true) ORDER BY filename, file_row_number"
@@ -143,7 +143,7 @@ def _read_columns(path: Path, what: str) -> Mapping[str, Any]:
 
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
-            check_parquet(connection, path, MOST_BYTES)
+            refuse_large_parquet(connection, path, MOST_BYTES)
             return connection.execute("FROM read_parquet(?)", [str(path)]).fetchnumpy()
     except (duckdb.Error, OSError) as error:
         raise PairBenchError(

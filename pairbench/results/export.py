@@ -195,7 +195,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
     store = Store(results)
     new = 0
     for record in finished:
-        log = read_log(store.diary(record.spec))
+        log = read_log(store.log(record.spec))
         numbers = list(_numbers(record, series.get(record.identity, {}), log))
         try:
             new += writer.write(record, _settings(record), numbers)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from pairbench.errors import PairBenchError
 from pairbench.results.columns import write_series, write_texts
 from pairbench.results.files import atomic_write, set_aside
-from pairbench.results.heartbeat import sign_of_life
-from pairbench.results.layout import LEFTOVER, RUNS, record_path
+from pairbench.results.heartbeat import heartbeat_path
+from pairbench.results.layout import DRIVER, LEFTOVER, RUNS, record_path
 from pairbench.results.place import is_url
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
@@ -127,18 +127,18 @@ class Store:
         return record
 
     @property
-    def grid(self) -> Path:
+    def driver_heartbeat(self) -> Path:
         """The file in which the call at work here names its runs; touched while it lives."""
-        return self.root / RUNS / "grid.json"
+        return self.root / RUNS / DRIVER
 
-    def diary(self, spec: RunSpec) -> Path:
-        """Returns the place of a run's log; its sign of life is beside it."""
+    def log(self, spec: RunSpec) -> Path:
+        """Returns the place of a run's log; its heartbeat is beside it."""
         return self.root / RUNS / f"{spec.identity[:16]}.jsonl"
 
     def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
-        """Removes the sign of life of a run that has ended, and the checkpoint it needs no more."""
-        sign = sign_of_life(self.diary(spec))
-        for path in (sign, self.checkpoint(spec)) if checkpoint else (sign,):
+        """Removes the heartbeat of a run that has ended, and the checkpoint it needs no more."""
+        heartbeat = heartbeat_path(self.log(spec))
+        for path in (heartbeat, self.checkpoint(spec)) if checkpoint else (heartbeat,):
             path.unlink(missing_ok=True)
             if self.mirror is not None and (checkpoint or self.mirror.held(path)):
                 self.mirror.remove(path)

@@ -5,7 +5,7 @@
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.texts.parquet
     <results>/<task>/<algorithm>/<first 16 hex of the identity>.failed-1.json
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
-    <results>/.runs/<first 16 hex of the identity>.json                    its sign of life
+    <results>/.runs/<first 16 hex of the identity>.json                    its heartbeat
     <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
     <results>/.compact/                                                    `pairbench compact`
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
@@ -28,7 +28,11 @@ PAGES = "leaderboards"
 
 
 RUNS = ".runs"
-"""Folder of the runs' logs and signs of life."""
+"""Folder of the runs' heartbeats and logs."""
+
+
+DRIVER = "driver.json"
+"""File in it of the call at work, which names its runs."""
 
 
 COMPACT = ".compact"
@@ -40,7 +44,7 @@ TUNING = "tuning"
 
 
 LEFTOVER = re.compile(
-    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock|grid\.json)\.\d+\.tmp"
+    r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock|driver\.json)\.\d+\.tmp"
 )
 """Names of the temporary files that `atomic_write` makes of what is kept here."""
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import uncollected
+from pairbench.results.files import without_garbage_collection
 from pairbench.results.layout import COMPACT, json_files, places
 from pairbench.results.place import results_folder
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import Unreadable, parse_record, read_record
+from pairbench.text import did_you_mean
 
 
 class Records(NamedTuple):
@@ -63,9 +64,8 @@ def load_by_task(root: Path | str = "results", task: str | None = None) -> Itera
         for name in sorted(_tasks(folder, place, problems)):
             homes.setdefault(name, []).append(place)
     if task is not None and task not in homes:
-        from pairbench.text import unknown
-
-        raise PairBenchError(unknown("task", task, sorted(homes), "in these results"))
+        hint = did_you_mean(task, homes) or ": there are no records, run something first"
+        raise PairBenchError(f"no task {task!r} in these results{hint}")
     if not homes:
         yield Records([], problems)
     for name in sorted(homes) if task is None else [task]:
@@ -93,7 +93,7 @@ def _tasks(folder: Path, place: Path, problems: list[str]) -> set[str]:
     return tasks
 
 
-@uncollected()
+@without_garbage_collection()
 def _load(folder: Path, inside: Sequence[Path], task: str | None) -> Records:
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}

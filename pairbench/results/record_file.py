@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pairbench.results.files import read_file, strict_json
+from pairbench.results.files import read_untrusted, strict_json
 from pairbench.results.record import SCHEMA_VERSION, RunRecord
 
 
@@ -42,7 +42,7 @@ def record_bytes(path: Path) -> bytes:
         Unreadable: it is no ordinary file, or too large, or not to be read.
     """
     try:
-        return read_file(path, follow=False)
+        return read_untrusted(path, follow=False)
     except FileNotFoundError:
         raise
     except OSError as error:

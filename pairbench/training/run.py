@@ -20,7 +20,7 @@ from pairbench.task import Session, Task
 
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life: share of the budget spent, iteration, last evaluated reward, seconds."""
+    """How far a run is: share of the budget spent, iteration, last evaluated reward, seconds."""
 
     spent: float
     iteration: int

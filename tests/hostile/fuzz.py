@@ -80,7 +80,7 @@ def a_study(data: bytes, folder: Path) -> None:
 def signs(data: bytes, folder: Path) -> None:
     """Signs of life, logs and marks, which are left out where they are none."""
     (folder / ".runs").mkdir(exist_ok=True)
-    for name in (".runs/0.json", ".runs/grid.json", MARKS):
+    for name in (".runs/0.json", ".runs/driver.json", MARKS):
         (folder / name).write_bytes(data)
     read_log(folder / MARKS)
     marks(folder)

@@ -46,7 +46,7 @@ class Job:
         threads: threads of the simulator.
         checkpoint_seconds: least time between two saves.
         iterations: stop after so many, for a look at the run's beginning; None: to its end.
-        diary: file of its log; its sign of life is beside it. None: it leaves neither.
+        log: file of its log; its heartbeat is beside it. None: it leaves neither.
         timeout: seconds after which it is killed.
         gpus: what it needs of them, for a cluster's scheduler.
         memory_gb: what it needs of memory, likewise.
@@ -59,7 +59,7 @@ class Job:
     threads: int = 1
     checkpoint_seconds: float = 20.0
     iterations: int | None = None
-    diary: Path | None = None
+    log: Path | None = None
     timeout: float | None = None
     gpus: float = 0.0
     memory_gb: float | None = None

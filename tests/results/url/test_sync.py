@@ -26,7 +26,7 @@ from pairbench.experiments.suite import Grid
 from pairbench.results.columns import load_series
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
-from pairbench.results.heartbeat import Diary, read_log, sign_of_life
+from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
 from pairbench.results.load import load_records
 from pairbench.results.place import at_hand
 from pairbench.results.query import query
@@ -136,7 +136,7 @@ def test_a_checkpoint_goes_to_the_url_and_on_from_there(
 
     def job() -> str:
         store = Store.at(url)
-        return encode(Job(spec, store.checkpoint(spec), diary=store.diary(spec), url=url))
+        return encode(Job(spec, store.checkpoint(spec), log=store.log(spec), url=url))
 
     asked = iter([False] * 4)  # and True from then on
     with pytest.raises(Interrupted):
@@ -163,8 +163,8 @@ def test_a_courier_sends_what_changes_and_fetches_what_is_later(
         for text in ("early", "later"):
             courier.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             courier.checkpoint.write_text(text)
-            sign_of_life(courier.log).parent.mkdir(parents=True, exist_ok=True)
-            sign_of_life(courier.log).write_text(text)
+            heartbeat_path(courier.log).parent.mkdir(parents=True, exist_ok=True)
+            heartbeat_path(courier.log).write_text(text)
             wait_for(lambda text=text: there.exists() and there.read_text() == text)
             wait_for((place / ".runs" / f"{RUN}.json").exists)
     assert not (place / ".runs" / f"{RUN}.json").exists()
@@ -188,10 +188,10 @@ def test_status_from_another_machine(
     store, (one, other) = Store.at(url), (record("grpo", seed).spec for seed in range(2))
     with store.lock():
         names = {spec.identity: str(spec.seed) for spec in (one, other)}
-        atomic_write(store.grid, json.dumps({"runs": names}).encode())
+        atomic_write(store.driver_heartbeat, json.dumps({"runs": names}).encode())
         with (
-            mirror.Courier(url, store.checkpoint(one).name, store.diary(one).name) as courier,
-            Diary(courier.log, one),
+            mirror.Courier(url, store.checkpoint(one).name, store.log(one).name) as courier,
+            RunLog(courier.log, one),
         ):
             machine("two")
 
