@@ -18,7 +18,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -776,9 +776,9 @@ def mutation(subject: Subject) -> str:
 
 def _copies(batch: Batch, found: Signal) -> dict[str, Tensor]:
     named = {
-        f"batch.{field.name}": tensor
-        for field in fields(batch)
-        if isinstance(tensor := getattr(batch, field.name), Tensor)
+        f"batch.{name}": tensor
+        for name, tensor in vars(batch).items()
+        if isinstance(tensor, Tensor)
     }
     if batch.offline is not None:
         named |= {f"offline {name}": tensor for name, tensor in _copies(batch.offline, {}).items()}
