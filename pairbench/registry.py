@@ -23,11 +23,11 @@ from pairbench.errors import PairBenchError
 from pairbench.text import did_you_mean
 
 if TYPE_CHECKING:
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
     from pairbench.task import Task
 
 Kind = Literal["algorithm", "task"]
-A = TypeVar("A", bound="type[Algorithm]")
+A = TypeVar("A", bound="type[Method]")
 T = TypeVar("T", bound="type[Task]")
 
 BUILT_IN = "built in"
@@ -115,19 +115,17 @@ def listing(kind: Kind) -> list[Entry]:
     return complete
 
 
-def get_algorithm(name: str) -> type[Algorithm]:
-    """Returns the algorithm class registered as `name`.
+def get_algorithm(name: str) -> type[Method]:
+    """Returns the class, of whichever kind of `Method`, registered as `name`.
 
     Raises:
         PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
     """
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
 
     cls = _load(_entry("algorithm", name))
-    if not (isinstance(cls, type) and issubclass(cls, Algorithm)):
-        raise PairBenchError(
-            f"algorithm {name!r} is {cls!r}, which is no pairbench Algorithm class"
-        )
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise PairBenchError(f"algorithm {name!r} is {cls!r}, which is no Method of pairbench's")
     return cls
 
 

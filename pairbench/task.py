@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pairbench.algorithm import Algorithm, Needs
+from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
@@ -158,7 +158,7 @@ class Task(ABC):
         return (name, cls.variants[name]) if name in cls.variants else None
 
     @abstractmethod
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         """Returns one sentence on why this task cannot run `algorithm`, or None."""
 
     def check(self) -> None:
@@ -190,7 +190,7 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def begin(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> Session:
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> Session:
         """Begins a run with the initial policy, the same for every algorithm of one seed.
 
         `threads` may speed a simulation up; it must not change a single bit of any result.

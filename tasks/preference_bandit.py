@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pairbench.algorithm import Algorithm, External, Needs
+from pairbench.algorithm import External, Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
@@ -100,12 +100,12 @@ class PreferenceBandit(Task):
         """Expected reward of the best policy, mean over contexts."""
         return float(self.rewards.amax(1).mean())
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         if isinstance(algorithm, External):
             return f"{algorithm.name} brings its own trainer, which has no bandit"
         return None
 
-    def begin(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> BanditSession:
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> BanditSession:
         return BanditSession(self, algorithm, streams)
 
     def random_policy(self) -> Categorical:
@@ -133,7 +133,7 @@ class BanditSession(Session):
 
     policy: Categorical
 
-    def __init__(self, problem: PreferenceBandit, algorithm: Algorithm, streams: Streams) -> None:
+    def __init__(self, problem: PreferenceBandit, algorithm: Method, streams: Streams) -> None:
         self.problem, self.needs, self.sizes = problem, algorithm.needs, algorithm.config
         super().__init__(Categorical(problem.reference.logits, critic=self.needs.critic))
         self.draws = Draws.of_run(streams)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairbench import seeding
-from pairbench.algorithm import Algorithm
+from pairbench.algorithm import Method
 from pairbench.batch import Batch, join
 from pairbench.control.config import ControlConfig
 from pairbench.control.gaussian import GaussianPolicy, UniformPolicy, log_density
@@ -86,7 +86,7 @@ class ControlSession(Session):
         name: str,
         walker: Walker,
         config: ControlConfig,
-        algorithm: Algorithm,
+        algorithm: Method,
         streams: Streams,
         threads: int,
     ) -> None:
@@ -329,7 +329,7 @@ class ControlSession(Session):
             self.value.load_state(state["teacher"])
 
 
-def _check_sizes(name: str, walker: Walker, algorithm: Algorithm, grouped: bool) -> None:
+def _check_sizes(name: str, walker: Walker, algorithm: Method, grouped: bool) -> None:
     """Raises `PairBenchError` if the algorithm's sizes do not fit the task."""
     sizes, needs = algorithm.config, algorithm.needs
     if sizes.segment > walker.time_limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pairbench.algorithm import Algorithm, Needs
+from pairbench.algorithm import Method, Needs
 from pairbench.control.config import ControlConfig
 from pairbench.control.gaussian import UniformPolicy
 from pairbench.control.mujoco_env import Walker, provenance
@@ -47,7 +47,7 @@ class ControlTask(Task):
 
     config: ControlConfig
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         needs = algorithm.needs
         if needs.probabilities:
             return (
@@ -65,7 +65,7 @@ class ControlTask(Task):
             )
         return None
 
-    def begin(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> ControlSession:
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> ControlSession:
         return ControlSession(self.name, self.walker, self.config, algorithm, streams, threads)
 
     def random_policy(self) -> UniformPolicy:

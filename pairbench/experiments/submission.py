@@ -292,7 +292,7 @@ def reproduce(
 def _again(
     one: Submitted, record: RunRecord, iterations: int, launcher: Launcher, scratch: Path
 ) -> None:
-    from pairbench.algorithm import External
+    from pairbench.algorithm import External, Floor
     from pairbench.experiments.reproduce import rebuild
     from pairbench.registry import get_algorithm
 
@@ -303,7 +303,7 @@ def _again(
         if issubclass(cls, External):
             one.remarks.append("its trainer is a library's own and is not run again here")
             return
-        if series is None and cls.floor is None:
+        if series is None and not issubclass(cls, Floor):
             one.problems.append("it has no series, so that its beginning cannot be run again")
             return
         count = None if series is None else min(iterations, record.cost.iterations)

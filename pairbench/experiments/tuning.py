@@ -1,6 +1,6 @@
 """Fair tuning: as many trials for every row, on seeds and contexts that no board reports.
 
-A trial is a choice of settings from the space that a method declares (`Algorithm.spaces`), run with
+A trial is a choice of settings from the space that a method declares (`Method.spaces`), run with
 every tuning seed under one protocol and evaluated on the task's validation contexts; its value is
 the mean reward over the seeds. Trial 0 is the row as it stands, so that the best trial is never
 below it on those seeds. The next ones, up to `DRAWN`, are drawn at random; the others are proposed
@@ -420,6 +420,8 @@ def _plan(
                 f"--set {text!r} is not of the task {task}: the settings of a row that are not "
                 "searched belong into the suite that names it"
             )
+    from pairbench.algorithm import Floor  # loads torch
+
     task_class = get_task(task)
     if "held_out" not in task_class.Config.model_fields:
         raise PairBenchError(
@@ -443,7 +445,7 @@ def _plan(
             check_space(algorithm, space, first.algorithm_config)
             plan.rows[row.name] = row, first
             plan.spaces[row.name] = space
-        elif named or algorithm.floor is not None:
+        elif named or issubclass(algorithm, Floor):
             plan.left_out[row.name] = reason
         else:
             raise PairBenchError(

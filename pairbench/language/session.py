@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairbench import seeding
-from pairbench.algorithm import Algorithm, Needs
+from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
@@ -131,7 +131,7 @@ class LanguageSession(Session):
 
     policy: LanguagePolicy
 
-    def __init__(self, materials: Materials, algorithm: Algorithm, streams: Streams) -> None:
+    def __init__(self, materials: Materials, algorithm: Method, streams: Streams) -> None:
         """Begins with the algorithm's sizes; see `Task.begin`."""
         config, model, needs = materials.config, materials.model, algorithm.needs
         self.materials, self.config, self.streams = materials, config, streams
@@ -403,7 +403,7 @@ def put_to_teacher(needs: Needs) -> Needs:
     return replace(needs, data="groups", offline=False) if beside else needs
 
 
-def check_asked(task: str, algorithm: Algorithm) -> None:
+def check_asked(task: str, algorithm: Method) -> None:
     """Refuses comparisons that cannot be made, before any data are loaded.
 
     Raises:

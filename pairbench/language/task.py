@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pairbench.algorithm import Algorithm, Needs
+from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
 from pairbench.language.config import LanguageConfig
 from pairbench.language.data.load import Preferences, load
@@ -73,9 +73,9 @@ class LanguageTask(Task):
 
     config: LanguageConfig
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         needs = algorithm.needs
-        if algorithm.floor == "random":
+        if isinstance(algorithm, Floor) and algorithm.policy == "random":
             return f"{self.name} has no random policy: uniform tokens are not language"
         if needs.enumerable:
             return f"{algorithm.name} enumerates all responses, and completions are too many"
@@ -145,7 +145,7 @@ class LanguageTask(Task):
         """The judges that score one thing each, if an algorithm asks for such scores."""
         return component_judges(self.dataset, "proxy") if needs.components else ()
 
-    def begin(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> LanguageSession:
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> LanguageSession:
         """Begins a run; see `Task.begin`.
 
         Raises:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import Interrupted, PairBenchError
 from pairbench.evaluation import Cost
@@ -39,6 +40,7 @@ class Loop:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.run, self.origin, self.stopping = run, origin, stopping
+        assert isinstance(run.algorithm, Algorithm)
         self.algorithm, self.session, self.policy = run.algorithm, run.session, run.policy
         self.config = run.algorithm.config
         self.checkpoint = checkpoint
@@ -55,7 +57,7 @@ class Loop:
         run = self.run
         while True:
             with run.doing("probe"):
-                probe_if_due(run)
+                probe_if_due(run, self.algorithm)
             if run.spent():
                 return True
             if iterations is not None and run.cost.iterations >= iterations:
@@ -75,8 +77,7 @@ class Loop:
         progress = run.progress()
         with torch.no_grad(), run.doing("collect"):
             batch = self.session.collect(number)
-            chosen = self.algorithm.select(batch)
-            signal = self.algorithm.prepare(chosen, progress, number)
+            chosen, signal = self.algorithm.study(batch, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
         with run.doing("update"):
             sums, count = self.update(chosen, signal, factor)

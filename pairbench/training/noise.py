@@ -15,17 +15,17 @@ PROBE_UNITS = 256  # groups per measurement of gradient noise: fewer estimate no
 PROBE_STEPS = 32  # steps that count as one unit where a method is trained on single ones
 
 
-def probe_if_due(run: Run) -> None:
+def probe_if_due(run: Run, algorithm: Algorithm) -> None:
     """Measures the gradient's noise at the sampling policy if a probe is due."""
-    algorithm, policy, probes = run.algorithm, run.policy, run.spec.protocol.probes
+    policy, probes = run.policy, run.spec.protocol.probes
     if len(run.noise) >= probes or run.progress() * probes < len(run.noise):
         return
     units, steps = PROBE_UNITS, by_steps(algorithm.needs, policy.stepwise)
     if steps:  # rows enough for that many blocks of steps
         units = -(-PROBE_UNITS * PROBE_STEPS // algorithm.config.segment)
     with torch.no_grad():
-        batch = algorithm.select(run.session.probe(units, run.streams))
-        signal = algorithm.prepare(batch, run.progress(), run.cost.iterations)
+        batch = run.session.probe(units, run.streams)
+    batch, signal = algorithm.study(batch, run.progress(), run.cost.iterations)
     trained, signal = as_trained(algorithm.needs, policy.stepwise, batch, signal)
     size = PROBE_STEPS if steps else batch.group_size
     run.noise.append(gradient_noise(algorithm, policy, trained, signal, size))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from pairbench.algorithm import Algorithm
+from pairbench.algorithm import Method
 from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
 from pairbench.results.record import Budget, CurvePoint, RunRecord, RunSpec
@@ -47,7 +47,7 @@ class Run:
     """One run in progress: what the loop, and a library's own trainer, work on."""
 
     spec: RunSpec
-    algorithm: Algorithm
+    algorithm: Method
     task: Task
     session: Session
     streams: Streams

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pairbench.algorithm import Algorithm, External
+from pairbench.algorithm import Algorithm, External, Floor, Method
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Cost
 from pairbench.policy import Policy
@@ -33,7 +33,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] = lambda text: None,
     iterations: int | None = None,
-    algorithm: type[Algorithm] | None = None,
+    algorithm: type[Method] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Runs `spec` to the end of its budget, from its checkpoint if there is one.
@@ -76,14 +76,14 @@ def train(
     try:
         streams = Streams(spec.seed)
         session = task.begin(method, streams, threads)
-        if method.floor == "random":
+        if isinstance(method, Floor) and method.policy == "random":
             session.policy = _random_policy(task)
         run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if external is not None:
             with run.doing("fit"):
                 external.fit(run)
-        elif method.needs.data != "nothing":
+        elif isinstance(method, Algorithm):
             loop = Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
             whole = loop.execute(iterations)
         if whole:
@@ -123,9 +123,9 @@ def train(
     return RunResult(record, series, texts, run.spent_on if run else {})
 
 
-def _external(method: Algorithm, protocol: Protocol) -> External | None:
+def _external(method: Method, protocol: Protocol) -> External | None:
     """Returns what trains in place of our own loop, or None."""
-    if protocol.engine == "trl" and method.needs.data != "nothing":
+    if protocol.engine == "trl" and isinstance(method, Algorithm):
         from pairbench.language.trl.rows import Hosted
 
         return Hosted(method)

@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("trl", reason="the extra reference is not installed")
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
+from pairbench.algorithm import Algorithm
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import plan
 from pairbench.language.trl.rows import TRLRow
@@ -75,7 +76,7 @@ def weights(name: str, task: dict[str, Any], **settings: Any) -> dict[str, torch
     begun = Run(what, algorithm, dialogues, dialogues.begin(algorithm, streams), streams)
     if isinstance(algorithm, TRLRow):
         algorithm.fit(begun)
-    elif algorithm.floor is None:
+    elif isinstance(algorithm, Algorithm):
         Loop(begun, None, 0.0).execute()
     return {key: tensor.clone() for key, tensor in begun.policy.state().items()}
 
