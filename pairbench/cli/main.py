@@ -793,7 +793,8 @@ def judge_(
     from pairbench.results.load import load_records
 
     try:
-        from pairbench.language.judges.judging import judge, render
+        from pairbench.language.judges.judgement import table
+        from pairbench.language.judges.judging import judge
     except ModuleNotFoundError as error:
         raise PairBenchError(f"{error}: pip install 'pairbench[language]'") from error
     if data_dir is not None:
@@ -814,7 +815,7 @@ def judge_(
     if form == "json":
         click.echo(json.dumps(judgement.model_dump(mode="json"), indent=1, allow_nan=False))
     else:
-        click.echo(render(judgement), nl=False)
+        click.echo(table(judgement), nl=False)
     return 1 if judgement.failed else 0
 
 

@@ -18,13 +18,13 @@ from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.language.config import LanguageConfig
-from pairbench.language.data.load import Pair, Preferences, render
+from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_id, prompt_text
 from pairbench.language.judges.judge import Judge
-from pairbench.language.judges.panel import OBJECTIVES, Oracle
+from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
 from pairbench.language.metrics import completion_measures
-from pairbench.language.policy.models import LanguageModel, encode_answers, encode_prompts
+from pairbench.language.policy.encoding import encode_answers, encode_prompts
+from pairbench.language.policy.models import LanguageModel
 from pairbench.language.policy.policy import LanguagePolicy, Lora
-from pairbench.language.prompts import distinct, prompt_id
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
@@ -148,7 +148,7 @@ class LanguageSession(Session):
                 f"{self.contexts} that {algorithm.name}.contexts asks for: lower it"
             )
         others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
-        self.held_out = self._encode(distinct(others)[: config.evaluation_prompts])
+        self.held_out = self._encode(_distinct(others)[: config.evaluation_prompts])
         super().__init__(
             LanguagePolicy(
                 model.model,
@@ -178,7 +178,7 @@ class LanguageSession(Session):
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
         tokenizer = self.materials.model.tokenizer
-        texts = [render(pair.prompt, tokenizer) for pair in pairs]
+        texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
         return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
     def collect(self, iteration: int) -> Batch:
@@ -324,7 +324,7 @@ class LanguageSession(Session):
         }
         if (gold := now.scores.get(GOLD)) is not None:
             measures["beats_sft"] = float(win_rate(gold, before.scores[GOLD]))
-            objectives = [OBJECTIVES.get(pair.source) for pair in self.held_out.pairs]
+            objectives = [OBJECTIVE_OF.get(pair.source) for pair in self.held_out.pairs]
             if len(parts := sorted({part for part in objectives if part})) > 1:
                 for part in parts:
                     here = np.array([objective == part for objective in objectives])
@@ -422,3 +422,11 @@ def check_asked(task: str, algorithm: Method) -> None:
             f"{task} gives one pair a group under best-worst queries only; "
             f"{algorithm.name} must ask for those in place of {needs.queries}"
         )
+
+
+def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    """Returns the first pair of each prompt, ordered by nothing that says which came first."""
+    first: dict[tuple[Turn, ...], Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.prompt, pair)
+    return [first[prompt] for prompt in sorted(first)]

@@ -10,19 +10,19 @@ from typing import Any, ClassVar
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
 from pairbench.language.config import LanguageConfig
-from pairbench.language.data.load import Preferences, load
-from pairbench.language.judges.judge import STANDARD_ERRORS, Judge
+from pairbench.language.data.load import load
+from pairbench.language.data.pairs import Preferences
+from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
 from pairbench.language.judges.panel import (
     COMPONENTS,
     Oracle,
     RewardModel,
-    Role,
     component_judges,
     judged,
     oracle,
 )
-from pairbench.language.policy.models import LanguageModel, Tiny, load_model
-from pairbench.language.prompts import sft_texts
+from pairbench.language.policy.models import LanguageModel, load_model
+from pairbench.language.policy.tiny import Tiny
 from pairbench.language.session import LanguageSession, Materials, check_asked
 from pairbench.seeding import Streams
 from pairbench.task import Task
@@ -101,13 +101,9 @@ class LanguageTask(Task):
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The initial policy's model and tokenizer; trained on first use where it is `tiny`.
-
-        `tiny` learns language from both sides of the training pairs, so that neither is likelier
-        for having been seen: a preference is what the methods must add.
-        """
+        """The initial policy's model and tokenizer; trained on first use where it is `tiny`."""
         tiny = Tiny.model_validate({"steps": self.config.sft_steps})
-        return load_model(self.config.model, sft=sft_texts(self.data), tiny=tiny)
+        return load_model(self.config.model, sft=self.data.sft_texts(), tiny=tiny)
 
     @cached_property
     def proxy(self) -> Oracle | None:

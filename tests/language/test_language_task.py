@@ -19,10 +19,10 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import plan, run
 from pairbench.language import session as language_session
 from pairbench.language import task as language_task
+from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
 from pairbench.language.policy.policy import LanguagePolicy
-from pairbench.language.prompts import prompt_id
 from pairbench.language.session import LanguageSession
 from pairbench.registry import get_algorithm
 from pairbench.results.folder import Store
