@@ -10,6 +10,7 @@ from pairbench.control.config import ControlConfig
 from pairbench.control.gaussian import UniformPolicy
 from pairbench.control.mujoco_env import Walker, provenance
 from pairbench.control.session import ControlSession
+from pairbench.evaluation import Measure
 from pairbench.seeding import Streams
 from pairbench.task import Task
 
@@ -35,6 +36,12 @@ class ControlTask(Task):
     version = "1"
     kind = "control"
     unit = "environment steps"
+    measures = (
+        Measure(
+            name="episode_length", title="episode length", meaning="Mean length of an episode",
+            unit="steps",
+        ),
+    )  # fmt: skip
     packages = ("gymnasium", "mujoco")
     walker: ClassVar[Walker]
     gymnasium_id: ClassVar[str]

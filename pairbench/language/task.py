@@ -21,6 +21,7 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
+from pairbench.language.measures import MEASURES
 from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.tiny import Tiny
 from pairbench.language.session import LanguageSession, Materials, check_asked
@@ -50,6 +51,7 @@ class LanguageTask(Task):
     kind = "language"
     unit = "completion tokens"
     scores_of = "measure"
+    measures = MEASURES
     packages = ("transformers", "tokenizers")
     dataset: ClassVar[str]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
