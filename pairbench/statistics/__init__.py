@@ -34,7 +34,6 @@ The others, at five and ten seeds (600 samples each, `tests/statistics/test_cove
 interval                                        n = 5        n = 10
 ==============================================  ===========  ===========
 interquartile mean of three tasks, stratified   .938 - .960  .938 - .953
-median                                          .977 - .982  .967 - .972
 difference of paired rows                       .932 - .945  .940 - .952
 Bradley-Terry strengths                         .920 - .950  .930 - .960
 performance profile, mean over levels           .948 - .955  .950 - .956
@@ -52,8 +51,6 @@ few runs fell short by says little of how far others may.
 from pairbench.statistics.aggregates import (
     Array,
     iqm,
-    median,
-    median_over_tasks,
     optimality_gap,
     performance_profile,
 )
@@ -76,9 +73,7 @@ from pairbench.statistics.intervals import (
     iqm_intervals,
     mean_interval,
     mean_intervals,
-    median_interval,
     profile_interval,
-    sample_efficiency,
     stratified_iqm,
     student_t_quantile,
 )
@@ -93,9 +88,6 @@ from pairbench.statistics.reliability import (
     differences,
     dispersion_across_runs,
     dispersion_across_time,
-    drawdown,
-    drawdowns,
-    long_term_risk,
     risk_across_runs,
     short_term_risk,
 )
@@ -112,19 +104,13 @@ __all__ = [
     "differences",
     "dispersion_across_runs",
     "dispersion_across_time",
-    "drawdown",
-    "drawdowns",
     "holm",
     "iqm",
     "iqm_interval",
     "iqm_intervals",
     "kendall_tau",
-    "long_term_risk",
     "mean_interval",
     "mean_intervals",
-    "median",
-    "median_interval",
-    "median_over_tasks",
     "minimum_detectable_difference",
     "optimality_gap",
     "paired_difference",
@@ -136,7 +122,6 @@ __all__ = [
     "profile_interval",
     "rank_correlation",
     "risk_across_runs",
-    "sample_efficiency",
     "seeds_needed",
     "short_term_risk",
     "sign_flip_p_value",
