@@ -15,7 +15,8 @@ settings.load_profile("pairbench")
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes for the whole suite; none for a part of it, or where times are measured."""
-    if config.args != config.getini("testpaths") or "not performance" not in config.option.markexpr:
+    measures = config.option.markexpr.startswith("performance")
+    if measures or config.args != config.getini("testpaths"):
         return 0
     config.option.benchmark_disable = True
     return 2

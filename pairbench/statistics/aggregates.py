@@ -1,4 +1,4 @@
-"""Numbers that stand for many runs: means without tails, gaps, shares above a level."""
+"""Numbers that stand for many runs: means without tails, medians, gaps, shares above a level."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def iqm(scores: ArrayLike, axis: int = -1) -> Array:
         raise ValueError("the interquartile mean of no scores is undefined")
     cut = count // 4
     return np.asarray(ordered[..., cut : count - cut].mean(axis=-1))
+
+
+def median(scores: ArrayLike, axis: int = -1) -> Array:
+    """Returns the median along `axis`; of an even number of scores, the mean of the middle two.
+
+    Raises:
+        ValueError: if there is no score along the axis.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    if table.shape[axis] == 0:
+        raise ValueError("the median of no scores is undefined")
+    return np.asarray(np.median(table, axis=axis))
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:

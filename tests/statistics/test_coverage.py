@@ -64,6 +64,22 @@ def test_stratified_interquartile_means(name: str, seeds: int) -> None:
     assert 0.92 <= share <= 0.985
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POPULATIONS)
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_medians(name: str, seeds: int) -> None:
+    stream = generator(seeds, f"test:median:{name}")
+    truth = float(np.median(POPULATIONS[name](stream, 400_000)))
+    samples = POPULATIONS[name](stream, SAMPLES, seeds)
+    intervals = (
+        statistics.bootstrap([row], lambda s: statistics.median(s[0]), replicates=REPLICATES)
+        for row in samples
+    )
+    share = covered(intervals, truth)
+    print(f"median {name} {seeds} {share:.3f}")
+    assert 0.92 <= share <= 0.995
+
+
 @pytest.mark.parametrize("name", POPULATIONS)
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_performance_profiles(name: str, seeds: int) -> None:

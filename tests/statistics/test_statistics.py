@@ -219,6 +219,13 @@ def test_sign_flips_match_enumeration(differences: list[float]) -> None:
     assert statistics.sign_flip_p_value(differences) == far / len(patterns)
 
 
+def test_medians_by_hand() -> None:
+    assert statistics.median([3.0, 1.0, 2.0]) == 2.0
+    assert statistics.median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    with pytest.raises(ValueError, match="no scores"):
+        statistics.median([])
+
+
 def test_optimality_gap_by_hand() -> None:
     assert statistics.optimality_gap([0.5, 1.5, 1.0]) == pytest.approx(0.5 / 3)
     assert statistics.optimality_gap([[3.0, 1.0], [9.0, 9.0]], target=4.0).tolist() == [2.0, 0.0]
