@@ -725,3 +725,8 @@ def writing_to(root: Path) -> Iterator[None]:
         f"results folder {root} {what}: every run that ended before is kept; "
         "make room, or give another --results folder"
     ) from cause
+
+
+def pages_folder(results: Path) -> Path:
+    """Returns where pages go: leaderboards/ beside results/, or inside a folder of another name."""
+    return results.parent / PAGES if results.name == "results" else results / PAGES

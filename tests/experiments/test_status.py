@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.experiments.status import IDLE, SILENT, look, profiles, render
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import Diary, read_log, sign_of_life

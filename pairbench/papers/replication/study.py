@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.leaderboard.build import Rate, Reward, caveats, distinct, rate, shared_ranks
 from pairbench.papers.replication.paper import Paper, Ratings, Sweep, Table, load_paper
 from pairbench.results.record import RunRecord, Stability
