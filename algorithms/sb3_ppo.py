@@ -15,7 +15,7 @@ from pairbench.registry import register_algorithm
 from pairbench.seeding import derive
 
 if TYPE_CHECKING:
-    from pairbench.training.loop import Run
+    from pairbench.training.run import Run
 
 
 @register_algorithm("sb3-ppo")

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from pairbench.experiments.runner import run
     from pairbench.experiments.tuning import tune
     from pairbench.leaderboard.compare import compare
-    from pairbench.results.folder import load_records, query
+    from pairbench.results.load import load_records
+    from pairbench.results.query import query
 
 __all__ = ["compare", "leaderboard", "load_records", "query", "run", "tune"]
 
 _HOMES = {
     "compare": "pairbench.leaderboard",
-    "load_records": "pairbench.results.folder",
-    "query": "pairbench.results.folder",
+    "load_records": "pairbench.results.load",
+    "query": "pairbench.results.query",
     "run": "pairbench.experiments.runner",
     "tune": "pairbench.experiments.tuning",
 }

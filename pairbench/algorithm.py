@@ -2,24 +2,35 @@
 
 An algorithm never samples, never steps an optimiser, never scores itself and never touches a seed;
 everything but the objective is the machine's, and so is the same for every row of a leaderboard.
+
+`Method` is what all that can have a row share. There are three kinds: an `Algorithm` has a loss and
+is trained by PairBench's loop, an `External` is a library's own trainer, and a `Floor` is a policy
+that nobody trains.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from torch import Tensor
 
 from pairbench.batch import Batch, Signal
+from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.space import Choice, Range, Space, Spaces
 
 if TYPE_CHECKING:
-    from pairbench.training.loop import Run
+    from pydantic._internal._model_construction import ModelMetaclass
+
+    from pairbench.training.run import Run
+else:
+    ModelMetaclass = type(BaseModel)
 
 Queries = Literal["none", "all-pairs", "disjoint-pairs", "best-worst"]
 Settings = Mapping[str, Any]
@@ -34,7 +45,7 @@ class Needs:
         data: "groups" of G responses to one context; "steps", single responses with a reward per
             step; "pairs", a preferred and a rejected response; "groups+pairs", both: comparisons
             of a group's own members, or, if `offline`, one pair of the data set for each group, in
-            `Batch.offline`; or "nothing" for the floor rows, which do not learn.
+            `Batch.offline`; or "nothing" for floors, which do not learn.
         feedback: what the oracle is asked for: "scores" of responses, "comparisons" of pairs of
             them, "rewards" of steps, or "none". It decides which labels are counted.
         queries: which pairs of a group the oracle is asked to compare. Under "best-worst" all are
@@ -61,6 +72,29 @@ class Needs:
     enumerable: bool = False
     components: bool = False
 
+    def missing(self, batch: Batch) -> list[str]:
+        """Returns the names of the fields of a batch that are asked for here and are None."""
+        compared = self.data in ("pairs", "groups+pairs") or self.feedback == "comparisons"
+        beside = self.offline and self.data == "groups+pairs"
+        scored = self.feedback == "scores" and (beside or not self.offline)
+        asked = {
+            "score": scored and not self.components,
+            "components": scored and self.components,
+            "step_reward": self.data == "steps",
+            "boundary": self.data == "steps",
+            "value": self.critic,
+            "next_value": self.critic and self.data == "steps",
+            "pairs": compared and not beside,
+            "ref_logp": self.reference,
+            "old_dist": self.enumerable,
+            "offline": beside,
+        }
+        names = [name for name, wanted in asked.items() if wanted and getattr(batch, name) is None]
+        if beside and batch.offline is not None:
+            pairs = replace(self, data="pairs", enumerable=False)
+            names += [f"offline.{name}" for name in pairs.missing(batch.offline)]
+        return names
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -70,8 +104,32 @@ class Loss:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class AlgorithmConfig(BaseModel):
+class Inheriting(ModelMetaclass):
+    """Lets a class of settings change what it inherits by the new default alone: `lr = 1e-5`.
+
+    Type, bounds, description and place stay those of the field that is inherited.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
+    ) -> type:
+        inherited: dict[str, FieldInfo] = {}
+        for base in reversed(bases):
+            inherited |= getattr(base, "__pydantic_fields__", {})
+        own = namespace.get("__annotations__", {})
+        changed = {key: namespace.pop(key) for key in inherited if key in namespace.keys() - own}
+        if changed:
+            fields = {key: Annotated[inherited[key].annotation, inherited[key]] for key in changed}
+            place = {key: namespace[key] for key in ("__module__", "__qualname__")}
+            between = {**place, "__annotations__": fields, **changed}
+            bases = (super().__new__(mcs, name, bases, between, **keywords),)
+        return super().__new__(mcs, name, bases, namespace, **keywords)
+
+
+class AlgorithmConfig(BaseModel, metaclass=Inheriting):
     """Settings every algorithm has; its own class adds the symbols of its paper.
+
+    A class derived from it changes an inherited default by naming it, as in `lr = 1e-5`.
 
     Sizes are per training iteration: the task collects `contexts` x `group_size` responses, then
     takes `epochs` passes of `minibatches` gradient steps over them.
@@ -100,8 +158,8 @@ class AlgorithmConfig(BaseModel):
     )
 
 
-class Algorithm(ABC):
-    """One method: the only thing that differs between two rows of a leaderboard.
+class Method(ABC):
+    """Whatever can have a row on a leaderboard, before it is said how it comes by its policy.
 
     Class attributes:
         name: set by `register_algorithm`.
@@ -111,11 +169,8 @@ class Algorithm(ABC):
         spaces: what `pairbench tune` searches, a range or choice for each setting, by the same
             names and in the same order, after those of "any". A preset lies in its space.
         untuned: why there is no space, in a sentence; "" where there is one.
-        floor: which untrained policy a floor row evaluates: "reference" (the task's initial policy)
-            or "random" (`Task.random_policy`); None for methods that learn.
         kinds: the kinds of task it can run on, or None for any; a task may refuse it all the same.
         packages: distributions its numbers depend on, whose versions each record then holds.
-        ordered: whether the order of a group's responses is part of the method (it should not be).
     """
 
     name: ClassVar[str]
@@ -123,13 +178,11 @@ class Algorithm(ABC):
     presets: ClassVar[Presets] = {}
     spaces: ClassVar[Spaces] = {}
     untuned: ClassVar[str] = ""
-    floor: ClassVar[Literal["reference", "random"] | None] = None
     kinds: ClassVar[tuple[str, ...] | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
-    ordered: ClassVar[bool] = False
 
     class Config(AlgorithmConfig):
-        """Overridden by each algorithm."""
+        """Overridden by each method."""
 
     def __init__(self, config: AlgorithmConfig) -> None:
         self.config = config
@@ -149,7 +202,34 @@ class Algorithm(ABC):
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What this algorithm, as configured, asks of a task."""
+        """What this method, as configured, asks of a task."""
+
+    @property
+    def regime(self) -> str:
+        """The data regime shown on a board, in a few words."""
+        needs = self.needs
+        if needs.data == "nothing":
+            return "no training"
+        if needs.data == "steps":
+            return "on-policy, step rewards"
+        if needs.offline:
+            groups = needs.data == "groups+pairs"
+            fresh = f"on-policy groups, {needs.feedback}, and " if groups else ""
+            return f"{fresh}offline pairs"
+        if needs.data == "pairs":
+            return "fresh on-policy pairs"
+        several = "several " if needs.components else ""
+        return f"on-policy groups, {several}{needs.feedback}"
+
+
+class Algorithm(Method):
+    """One method: the only thing that differs between two rows of a leaderboard.
+
+    Class attributes:
+        ordered: whether the order of a group's responses is part of the method (it should not be).
+    """
+
+    ordered: ClassVar[bool] = False
 
     def select(self, batch: Batch) -> Batch:
         """Returns the part of an iteration's batch that is trained on: all of it unless overridden.
@@ -176,25 +256,42 @@ class Algorithm(ABC):
         `batch` and `signal` are the rows of one minibatch, `output` is the policy's view of them.
         """
 
+    def study(self, batch: Batch, progress: float, iteration: int) -> tuple[Batch, Signal]:
+        """Returns what is trained on of a fresh batch, and its signal: `select`, then `prepare`.
+
+        Whoever trains calls this, once per batch; the arguments are those of `prepare`.
+
+        Raises:
+            PairBenchError: the batch lacks something that `needs` asks for.
+        """
+        if missing := self.needs.missing(batch):
+            raise PairBenchError(
+                f"{self.name} needs a batch with {' and '.join(missing)}: "
+                "have the task's collect() fill what an algorithm's needs ask for"
+            )
+        with torch.no_grad():
+            batch = self.select(batch)
+            return batch, self.prepare(batch, progress, iteration)
+
+
+class Floor(Method):
+    """A policy that nobody trains, as a row: what a method must beat to have learnt anything.
+
+    Class attributes:
+        policy: which policy is evaluated: "reference" (the task's initial policy) or "random"
+            (`Task.random_policy`).
+    """
+
+    policy: ClassVar[Literal["reference", "random"]]
+    untuned = "it does not learn"
+
     @property
-    def regime(self) -> str:
-        """The data regime shown on a board, in a few words."""
-        needs = self.needs
-        if needs.data == "nothing":
-            return "no training"
-        if needs.data == "steps":
-            return "on-policy, step rewards"
-        if needs.offline:
-            groups = needs.data == "groups+pairs"
-            fresh = f"on-policy groups, {needs.feedback}, and " if groups else ""
-            return f"{fresh}offline pairs"
-        if needs.data == "pairs":
-            return "fresh on-policy pairs"
-        several = "several " if needs.components else ""
-        return f"on-policy groups, {several}{needs.feedback}"
+    def needs(self) -> Needs:
+        """Nothing."""
+        return Needs("nothing", "none")
 
 
-class External(Algorithm):
+class External(Method):
     """A library's own trainer run as a row: it trains, PairBench evaluates as for any other row.
 
     It saves no checkpoint: a run that is killed starts again.
@@ -204,13 +301,7 @@ class External(Algorithm):
     """
 
     limit: ClassVar[str] = "steps"
-    untuned: ClassVar[str] = "a peer is a yardstick, at settings its library's users begin with"
-
-    def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
-        raise TypeError(f"{self.name} brings its own trainer and prepares no batch")
-
-    def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
-        raise TypeError(f"{self.name} brings its own trainer and has no loss here")
+    untuned = "a peer is a yardstick, at settings its library's users begin with"
 
     @abstractmethod
     def fit(self, run: Run) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairbench.errors import PairBenchError
+
 Signal = Mapping[str, Tensor]
 """What `Algorithm.prepare` computes once a batch: tensors whose first axis is the batch's rows."""
 
@@ -103,6 +105,20 @@ class Batch:
     def group_size(self) -> int:
         """G, the responses per context; every group has the same number."""
         return len(self) // max(self.n_groups, 1)
+
+    def need(self, name: str) -> Tensor:
+        """Returns the field of that name, for whoever cannot do without it.
+
+        Raises:
+            PairBenchError: it is None.
+        """
+        tensor: Tensor | None = getattr(self, name)
+        if tensor is None:
+            raise PairBenchError(
+                f"a batch with {name} is needed and this one has none: have the task's collect() "
+                "fill it, and the algorithm's needs ask for it"
+            )
+        return tensor
 
     def check(self) -> Batch:
         """Returns the batch itself if its shapes agree.

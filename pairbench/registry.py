@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
-from pairbench.text import nearest
+from pairbench.text import did_you_mean
 
 if TYPE_CHECKING:
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
     from pairbench.task import Task
 
 Kind = Literal["algorithm", "task"]
-A = TypeVar("A", bound="type[Algorithm]")
+A = TypeVar("A", bound="type[Method]")
 T = TypeVar("T", bound="type[Task]")
 
 BUILT_IN = "built in"
@@ -115,19 +115,17 @@ def listing(kind: Kind) -> list[Entry]:
     return complete
 
 
-def get_algorithm(name: str) -> type[Algorithm]:
-    """Returns the algorithm class registered as `name`.
+def get_algorithm(name: str) -> type[Method]:
+    """Returns the class, of whichever kind of `Method`, registered as `name`.
 
     Raises:
         PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
     """
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
 
     cls = _load(_entry("algorithm", name))
-    if not (isinstance(cls, type) and issubclass(cls, Algorithm)):
-        raise PairBenchError(
-            f"algorithm {name!r} is {cls!r}, which is no pairbench Algorithm class"
-        )
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise PairBenchError(f"algorithm {name!r} is {cls!r}, which is no Method of pairbench's")
     return cls
 
 
@@ -145,7 +143,7 @@ def get_task(name: str) -> type[Task]:
         raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
     if variant is not None and cls.variant(variant) is None:
         raise PairBenchError(
-            f"task {base!r} has no variant {variant!r}{nearest(variant, list(cls.variants))}"
+            f"task {base!r} has no variant {variant!r}{did_you_mean(variant, cls.variants)}"
         )
     return cls
 
@@ -159,7 +157,7 @@ def split_task(name: str) -> tuple[str, str | None]:
 def _entry(kind: Kind, name: str) -> Entry:
     known = entries(kind)
     if name not in known:
-        raise PairBenchError(f"there is no {kind} {name!r}{nearest(name, list(known))}")
+        raise PairBenchError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
     entry = known[name]
     if entry.error is not None:
         raise PairBenchError(f"{entry.error}; uninstall one of them")

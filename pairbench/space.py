@@ -12,7 +12,7 @@ import numpy as np
 from pairbench.errors import PairBenchError
 
 if TYPE_CHECKING:
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
 
 
 Setting = float | int | str | bool
@@ -91,7 +91,7 @@ def choice(*options: Setting) -> Choice:
     return Choice(options)
 
 
-def check_space(algorithm: type[Algorithm], space: Space, config: Mapping[str, Any]) -> None:
+def check_space(algorithm: type[Method], space: Space, config: Mapping[str, Any]) -> None:
     """Checks that a space is of an algorithm's own settings, and holds those of `config`.
 
     Raises:

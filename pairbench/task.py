@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pairbench.algorithm import Algorithm
+from pairbench.algorithm import Method
 from pairbench.batch import Batch
 from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
@@ -80,7 +80,7 @@ class Task(ABC):
         return (name, cls.variants[name]) if name in cls.variants else None
 
     @abstractmethod
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         """Returns one sentence on why this task cannot run `algorithm`, or None."""
 
     def check(self) -> None:
@@ -101,7 +101,7 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> Policy:
+    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> Policy:
         """Begins a run and returns its initial policy, the same for every algorithm of one seed.
 
         `threads` may speed the simulation up; it must not change a single bit of any result.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -25,23 +25,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns "; did you mean a or b?" with the names closest to `name`, else all known ones."""
-    close = get_close_matches(name, known, n=8, cutoff=0.5)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a sentence that says that there is no `name`.
+
+    It is "; did you mean a or b?" with up to three of the `known` names that resemble or contain
+    it, else "; known are a, b" with all of them, else nothing.
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=8, cutoff=0.5)
+    close = close or [other for other in names if name and name in other]  # it was cut short
     if close:
         close.sort(key=lambda other: sorted(other) != sorted(name))  # swapped letters come first
         return f"; did you mean {' or '.join(close[:3])}?"
-    return f"; known are {', '.join(sorted(known))}" if known else ""
-
-
-def near(name: str, known: Iterable[str]) -> list[str]:
-    """Returns up to three of `known` that resemble `name`, or else up to eight of all."""
-    names = sorted(known)
-    return get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
-
-
-def unknown(kind: str, name: str, known: Sequence[str], where: str) -> str:
-    """Returns a sentence: there is no such thing there, and which of the known may be meant."""
-    if not known:
-        return f"no {kind} {name!r} {where}: there are no records, run something first"
-    return f"no {kind} {name!r} {where}: did you mean {', '.join(near(name, known))}?"
+    return f"; known are {', '.join(names)}" if names else ""

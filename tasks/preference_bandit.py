@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pairbench.algorithm import Algorithm, External, Needs
+from pairbench.algorithm import External, Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
@@ -111,12 +111,12 @@ class PreferenceBandit(Task):
         """Expected reward of the best policy, mean over contexts."""
         return float(self.rewards.amax(1).mean())
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         if isinstance(algorithm, External):
             return f"{algorithm.name} brings its own trainer, which has no bandit"
         return None
 
-    def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> Policy:
+    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> Policy:
         self.needs = algorithm.needs
         self.sizes = algorithm.config
         self.draws = Draws(streams["contexts"], streams["sampling"], streams["oracle"])

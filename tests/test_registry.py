@@ -161,5 +161,5 @@ def test_an_entry_point_must_agree_with_its_class(
     entry_points += [point("no-class", "json:loads", "some")]
     with pytest.raises(PairBenchError, match="calls itself 'grpo'"):
         registry.get_algorithm("other")
-    with pytest.raises(PairBenchError, match="no pairbench Algorithm class"):
+    with pytest.raises(PairBenchError, match="no Method of pairbench's"):
         registry.get_algorithm("no-class")

@@ -26,7 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Loss, Needs
+from pairbench.algorithm import (
+    Algorithm,
+    AlgorithmConfig,
+    Floor,
+    Loss,
+    Method,
+    Needs,
+)
 from pairbench.batch import Batch, Signal, flatten_signal, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -332,9 +339,7 @@ def _as_trained(
     situation: Situation, algorithm: Algorithm, batch: Batch, progress: float, iteration: int
 ) -> tuple[Batch, Signal]:
     """What the trainer would hand to a loss: the signal, and the batch without what it used up."""
-    with torch.no_grad():
-        batch = algorithm.select(batch)
-        signal = algorithm.prepare(batch, progress, iteration)
+    batch, signal = algorithm.study(batch, progress, iteration)
     if situation.by_steps:
         signal, batch = flatten_signal(signal, batch.mask), batch.flatten_steps()
     used: dict[str, Any] = dict.fromkeys(USED_UP)
@@ -400,16 +405,16 @@ def _near(a: Seen, b: Seen, tolerance: float, when: str) -> None:
 class Subject:
     """An algorithm under test, and what several checks share."""
 
-    def __init__(self, algorithm: type[Algorithm], settings: Mapping[str, Any]) -> None:
+    def __init__(self, algorithm: type[Method], settings: Mapping[str, Any]) -> None:
         self.algorithm, self.settings = algorithm, dict(settings)
 
     @cached_property
     def situations(self) -> list[Situation]:
         """The default settings on every structure, then each preset on its own."""
         cls = self.algorithm
-        if cls.floor is not None:
+        if issubclass(cls, Floor):
             raise DoesNotApply(f"{_name(cls)} is a floor row: it does not learn and has no loss")
-        if issubclass(cls, External):
+        if not issubclass(cls, Algorithm):
             raise DoesNotApply(f"{_name(cls)} brings its own trainer and has no loss here")
         kinds = cls.kinds or ("control", "language", "tabular")
         wanted: list[tuple[str, Mapping[str, Any], str, bool]] = [
@@ -453,10 +458,10 @@ class Subject:
         """Final rewards of `BANDIT_SEEDS` runs on the bandit, those of the floor rows, seconds."""
         from pairbench.registry import get_algorithm, get_task
         from pairbench.results.record import Budget, Protocol, RunSpec
-        from pairbench.training.loop import train
+        from pairbench.training.train import train
 
         cls, task = self.algorithm, get_task("preference-bandit")
-        if cls.floor is not None:
+        if issubclass(cls, Floor):
             raise DoesNotApply(f"{_name(cls)} is a floor row: the bandit is no test of it")
         if cls.kinds is not None and task.kind not in cls.kinds:
             raise DoesNotApply(f"{_name(cls)} runs on {' and '.join(cls.kinds)} tasks only")
@@ -467,9 +472,7 @@ class Subject:
         limits = {"steps": BANDIT_STEPS, "seconds": BANDIT_SECONDS}
         budget = Budget.model_validate(limits)
 
-        def reward(
-            of: type[Algorithm], settings: Mapping[str, Any], seed: int
-        ) -> tuple[float, float]:
+        def reward(of: type[Method], settings: Mapping[str, Any], seed: int) -> tuple[float, float]:
             spec = RunSpec(
                 algorithm=_name(of),
                 algorithm_config=of.Config(**settings).model_dump(mode="json"),
@@ -497,7 +500,7 @@ _SHAPES = {
 }
 
 
-def _name(cls: type[Algorithm]) -> str:
+def _name(cls: type[Method]) -> str:
     return getattr(cls, "name", cls.__name__)
 
 
@@ -569,7 +572,7 @@ def settings(subject: Subject) -> str:
     return f"defaults and {len(configs) - 1} presets are valid, and the same after JSON{drawn}"
 
 
-def _searches(cls: type[Algorithm], preset: str) -> bool:
+def _searches(cls: type[Method], preset: str) -> bool:
     """Looks at the search space around a preset; returns whether there is one."""
     kind, _, variant = preset.partition("@")
     space = cls.space(kind, variant)
@@ -900,7 +903,7 @@ NAMES = tuple(CHECKS)
 
 
 def check(
-    algorithm: type[Algorithm],
+    algorithm: type[Method],
     *,
     only: Sequence[str] = NAMES,
     settings: Mapping[str, Any] | None = None,

@@ -43,10 +43,10 @@ def leaderboard(
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
-    from pairbench.leaderboard import build, write_site
+    from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
-    from pairbench.leaderboard.overall import render_overall
-    from pairbench.results.folder import load_by_task, load_series
+    from pairbench.results.columns import load_series
+    from pairbench.results.load import load_by_task
     from pairbench.results.marks import marks
 
     if site is None and not (overall or tasks):
@@ -75,7 +75,7 @@ def leaderboard(
             "there is no overall board yet: it needs two tasks with an untrained row, and two "
             "trained rows that have finished on both"
         )
-    click.echo(render_overall(both, form), nl=False)
+    click.echo(render(both, form), nl=False)
 
 
 def _report(records: list[Any], problems: Iterable[str]) -> list[Any]:
@@ -166,7 +166,7 @@ def plot(kind: str, results: Path, **asked: Any) -> None:
 def show(record: str, form: str, results: Path) -> None:
     """Show one RECORD: its path, or the first characters of its identity."""
     from pairbench.results.find import describe, find_record
-    from pairbench.results.folder import as_json as record_json
+    from pairbench.results.record_file import as_json as record_json
 
     found, _ = find_record(record, results)
     click.echo(record_json(found).decode() if form == "json" else describe(found), nl=False)

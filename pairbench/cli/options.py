@@ -57,7 +57,7 @@ def packed(name: str, pack: Callable[..., Any], *options: Option[Any]) -> Option
 
 def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Takes a folder; what else a verb writes there than records, no url keeps."""
-    from pairbench.results.folder import is_url
+    from pairbench.results.place import is_url
 
     if is_url(value):
         raise PairBenchError(f"{context.info_name} works in a folder, not at {value}: give one")
@@ -66,7 +66,7 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 
 def _readable(context: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Takes a folder, or a url, of which it makes a folder to read from."""
-    from pairbench.results.folder import at_hand
+    from pairbench.results.place import at_hand
 
     folder, problems = at_hand(value)
     warn(problems)
@@ -200,7 +200,7 @@ def warn(problems: Iterable[str]) -> None:
 
 def loaded(results: Path | str) -> list[Any]:
     """Returns the records of a folder, and names the files in it that are none."""
-    from pairbench.results.folder import load_records
+    from pairbench.results.load import load_records
 
     records, problems = load_records(results)
     warn(problems)

@@ -54,7 +54,7 @@ def run(results: str, profile: bool, **asked: Any) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
     from pairbench.experiments.progress import display
     from pairbench.experiments.runner import run as run_suite
-    from pairbench.results.folder import at_hand
+    from pairbench.results.place import at_hand
 
     with display() as monitor:
         records = run_suite(results=results, monitor=monitor, **asked)
@@ -73,8 +73,9 @@ def run(results: str, profile: bool, **asked: Any) -> int:
 def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
-    from pairbench.leaderboard.text import slugs
-    from pairbench.results.folder import load_series, pages_folder
+    from pairbench.leaderboard.site.names import slugs
+    from pairbench.results.columns import load_series
+    from pairbench.results.layout import pages_folder
     from pairbench.results.marks import marks
 
     records = loaded(results)

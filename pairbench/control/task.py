@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import seeding
-from pairbench.algorithm import Algorithm, Needs
+from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch, join
 from pairbench.control.gaussian import GaussianPolicy, UniformPolicy, log_density
 from pairbench.control.mujoco_env import Float, Simulations, Single, Walker, provenance
@@ -105,7 +105,7 @@ class ControlTask(Task):
 
     config: ControlConfig
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         needs = algorithm.needs
         if needs.probabilities:
             return (
@@ -123,7 +123,7 @@ class ControlTask(Task):
             )
         return None
 
-    def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> GaussianPolicy:
+    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> GaussianPolicy:
         """Begins a run; see `Task.start`.
 
         Raises:

@@ -29,7 +29,7 @@ class Tally:
         finished: records of runs that finished now.
         failed: failure records of now.
         skipped: records of rows that a task does not take.
-        running: the last sign of life of each run under way.
+        running: how far each run is that is under way.
         names: of runs under way, by identity.
         workers: runs at a time.
     """

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Execution, Job, Launcher
 from pairbench.experiments.launch.local import Local
+from pairbench.results.columns import read_series
 from pairbench.results.find import find_record
-from pairbench.results.folder import at_hand, is_url, read_series
 from pairbench.results.marks import Reproduction, Verdict, keep
+from pairbench.results.place import at_hand, is_url
 from pairbench.results.record import RunRecord, name_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.backends import open_launcher
-from pairbench.experiments.launch.base import Advanced, Ended, Execution, Job, Launcher
+from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution, Job, Launcher
 from pairbench.experiments.progress import Monitor, Quiet, Tally
 from pairbench.experiments.suite import Plan, Suite, plan
 from pairbench.results.files import atomic_write
@@ -26,7 +26,7 @@ def execute(
     plan: Plan,
     store: Store,
     launcher: Launcher,
-    execution: Execution = Execution(),
+    execution: Execution = ALONE,
     monitor: Monitor | None = None,
 ) -> Tally:
     """Runs what a plan still lacks and returns how it went; closes the launcher.
@@ -64,11 +64,11 @@ def execute(
                         spec,
                         store.checkpoint(spec),
                         execution,
-                        diary=store.diary(spec),
+                        log=store.log(spec),
                         url=store.mirror.url if store.mirror is not None else None,
                     )
                 )
-            pulse = _Pulse(store.grid, tally.names)
+            pulse = _Pulse(store.driver_heartbeat, tally.names)
             _tell(store, monitor)
             monitor.tick(tally)
             while tally.left:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pairbench.errors import PairBenchError
-from pairbench.text import nearest
+from pairbench.text import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,7 +37,7 @@ def _sentence(model: type[BaseModel], error: ValidationError, owner: str) -> str
     field_ = _field(model, path)
     if problem["type"] == "extra_forbidden":
         known = list(_model(model, path[:-1]).model_fields)
-        return f"{owner} has no setting {key!r}{nearest(str(path[-1]), known)}"
+        return f"{owner} has no setting {key!r}{did_you_mean(str(path[-1]), known)}"
     if problem["type"] == "missing":
         return f"{owner} lacks {key!r}: add it"
     if problem["type"] == "value_error":

@@ -1,6 +1,6 @@
 """How far the runs of a results folder are, from what they leave in it; nothing is written.
 
-A run is "running" while its sign of life is fresh, "stalled" where that has stopped (its process or
+A run is "running" while its heartbeat is fresh, "stalled" where that has stopped (its process or
 machine is gone; the same command continues it) or no iteration has ended for long, "waiting" while
 the call that is to run it lives, and "finished" or "failed" by its record.
 """
@@ -15,13 +15,15 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from tabulate import tabulate
 
-from pairbench.results.folder import Store, load_records
-from pairbench.results.heartbeat import read_log, read_state
+from pairbench.results.files import read_json_object
+from pairbench.results.folder import Store
+from pairbench.results.heartbeat import read_log
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord, name_of
 from pairbench.text import duration, printable
 
 SILENT = 30.0
-"""Seconds without a sign of life after which a process is taken for dead; one comes every two."""
+"""Seconds without a heartbeat after which a process is taken for dead; one comes every two."""
 
 IDLE = 900.0
 """Seconds without an iteration after which a live run is taken to hang."""
@@ -66,19 +68,20 @@ def look(results: Path) -> Status:
     """
     store = Store(results)
     states: dict[str, RunState] = {}
-    grid = read_state(store.grid) if _age(store.grid) < SILENT else None
-    asked = (grid or {}).get("runs")
+    driver = store.driver_heartbeat
+    at_work = read_json_object(driver) if _age(driver) < SILENT else None
+    asked = (at_work or {}).get("runs")
     for identity, name in asked.items() if isinstance(asked, dict) else ():
         states[identity] = RunState(identity=identity, name=str(name), state="waiting")
-    signs = {path: read_state(path) for path in store.grid.parent.glob("*.json")}
+    heartbeats = {path: read_json_object(path) for path in driver.parent.glob("*.json")}
     # records last: what ends meanwhile is seen here or there
     records = load_records(results).records
     for record in records:
         if record.status == "failed" and record.identity not in states:
             states[record.identity] = _failed(record)
-    for path, sign in signs.items():
-        if sign is not None and path != store.grid and "identity" in sign:
-            states[str(sign["identity"])] = _under_way(sign, _age(path))
+    for path, last in heartbeats.items():
+        if last is not None and path != driver and "identity" in last:
+            states[str(last["identity"])] = _under_way(last, _age(path))
     over = [record.identity for record in records if record.status == "finished"]
     for identity in over:
         states.pop(identity, None)
@@ -117,7 +120,7 @@ def profiles(records: list[RunRecord], results: Path) -> str:
     store = Store(results)
     found = []
     for record in records:
-        ends = [line for line in read_log(store.diary(record.spec)) if line.get("event") == "ended"]
+        ends = [line for line in read_log(store.log(record.spec)) if line.get("event") == "ended"]
         if ends and isinstance(spent_on := ends[-1].get("spent_on"), dict) and spent_on:
             found.append((name_of(record), spent_on))
     if not found:
@@ -132,14 +135,14 @@ def profiles(records: list[RunRecord], results: Path) -> str:
     return f"{tabulate(rows, headers, 'plain', disable_numparse=True)}\n"
 
 
-def _under_way(sign: dict[str, Any], age: float) -> RunState:
-    """The state of a run by its sign of life, `age` seconds old."""
+def _under_way(heartbeat: dict[str, Any], age: float) -> RunState:
+    """The state of a run by its heartbeat, `age` seconds old."""
 
     def number(name: str) -> float | None:
-        value = sign.get(name)
+        value = heartbeat.get(name)
         return float(value) if isinstance(value, int | float) else None
 
-    where = f"process {sign.get('pid')} on {sign.get('host')}"
+    where = f"process {heartbeat.get('pid')} on {heartbeat.get('host')}"
     idle = (number("idle") or 0.0) + max(0.0, age)
     state: State = "running"
     if age >= SILENT:
@@ -147,8 +150,8 @@ def _under_way(sign: dict[str, Any], age: float) -> RunState:
     elif idle >= IDLE:
         state, where = "stalled", f"{where} has ended no iteration for {duration(idle)}"
     return RunState(
-        identity=str(sign["identity"]),
-        name=f"{sign.get('row')} on {sign.get('task')}, seed {sign.get('seed')}",
+        identity=str(heartbeat["identity"]),
+        name=f"{heartbeat.get('row')} on {heartbeat.get('task')}, seed {heartbeat.get('seed')}",
         state=state,
         spent=number("spent"),
         reward=number("reward"),

@@ -25,9 +25,12 @@ from pairbench.experiments.launch.base import Launcher
 from pairbench.experiments.reproduce import rebuild, workplace
 from pairbench.leaderboard.build import UNTRAINED, Board
 from pairbench.registry import BUILT_IN, entries, get_algorithm
+from pairbench.results.columns import read_series
 from pairbench.results.files import atomic_write
-from pairbench.results.folder import PAGES, Store, Unreadable, read_record, read_series
+from pairbench.results.folder import Store
+from pairbench.results.layout import PAGES
 from pairbench.results.record import RunRecord, name_of
+from pairbench.results.record_file import Unreadable, read_record
 from pairbench.text import printable
 
 ORIGIN = (
@@ -296,7 +299,7 @@ def run_again(found: Sequence[Submitted], iterations: int) -> None:
 def _again(
     one: Submitted, record: RunRecord, iterations: int, launcher: Launcher, scratch: Path
 ) -> None:
-    from pairbench.algorithm import External
+    from pairbench.algorithm import External, Floor
 
     file = Path(one.path).with_suffix(".parquet")
     series = read_series(file) if file.is_file() else None
@@ -305,7 +308,7 @@ def _again(
         if issubclass(cls, External):
             one.remarks.append("its trainer is a library's own and is not run again here")
             return
-        if series is None and cls.floor is None:
+        if series is None and not issubclass(cls, Floor):
             one.problems.append("it has no series, so that its beginning cannot be run again")
             return
         count = None if series is None else min(iterations, record.cost.iterations)

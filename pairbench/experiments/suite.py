@@ -19,12 +19,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pairbench.errors import PairBenchError
 from pairbench.experiments.settings import parse_targeted, validated
 from pairbench.registry import entries, get_algorithm, get_task, split_task
-from pairbench.results.files import read_file
+from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
-from pairbench.results.folder import Records, is_url, load_records
+from pairbench.results.load import Records, load_records
+from pairbench.results.place import is_url
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS
-from pairbench.text import nearest
+from pairbench.text import did_you_mean
 
 if TYPE_CHECKING:
     from pairbench.algorithm import Algorithm
@@ -151,11 +152,11 @@ def load_suite(name: str) -> Suite:
         )
     elif name.endswith(".toml") or "/" in name:
         try:
-            text = read_file(Path(name)).decode()
+            text = read_untrusted(Path(name)).decode()
         except (OSError, ValueError) as error:
             raise PairBenchError(f"suite file {name} cannot be read: {error}") from error
     else:
-        raise PairBenchError(f"there is no suite {name!r}{nearest(name, known)}")
+        raise PairBenchError(f"there is no suite {name!r}{did_you_mean(name, known)}")
     try:
         data = {"name": Path(name).stem, **tomllib.loads(text)}
     except (ValueError, RecursionError) as error:
@@ -240,12 +241,12 @@ def check_names(suite: Suite) -> None:
     for row in suite.rows:
         if row.algorithm not in algorithms:
             raise PairBenchError(
-                f"there is no algorithm {row.algorithm!r}{nearest(row.algorithm, algorithms)}"
+                f"there is no algorithm {row.algorithm!r}{did_you_mean(row.algorithm, algorithms)}"
             )
         for task in row.tasks:
             base = split_task(task)[0]
             if base not in tasks:
-                raise PairBenchError(f"there is no task {task!r}{nearest(base, tasks)}")
+                raise PairBenchError(f"there is no task {task!r}{did_you_mean(base, tasks)}")
             if (row.name, task) in seen:
                 raise PairBenchError(
                     f"suite {suite.name} has two rows named {row.name!r} on {task}: rename one"
@@ -256,7 +257,7 @@ def check_names(suite: Suite) -> None:
         if task not in used:
             raise PairBenchError(
                 f"suite {suite.name} has terms for {task!r}, which none of its rows is on"
-                f"{nearest(task, used)}"
+                f"{did_you_mean(task, used)}"
             )
 
 
@@ -274,7 +275,7 @@ def select(suite: Suite, rows: Sequence[str] = (), tasks: Sequence[str] = ()) ->
         for name in wanted:
             if name not in known:
                 raise PairBenchError(
-                    f"suite {suite.name} has no {what} {name!r}{nearest(name, known)}"
+                    f"suite {suite.name} has no {what} {name!r}{did_you_mean(name, known)}"
                 )
     by_algorithm = set(rows) - {row.name for row in suite.rows}
     kept = []
@@ -375,7 +376,7 @@ def _overrides(suite: Suite, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
         if target not in targets:
             raise PairBenchError(
                 f"--set {text!r} names {target!r}, which is no algorithm, row or task of this run"
-                f"{nearest(target, sorted(targets))}"
+                f"{did_you_mean(target, targets)}"
             )
         changes.setdefault(target, {})[key] = value
     return changes

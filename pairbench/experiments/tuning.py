@@ -1,6 +1,6 @@
 """Fair tuning: as many trials for every row, on seeds and contexts that no board reports.
 
-A trial is a choice of settings from the space that a method declares (`Algorithm.spaces`), run with
+A trial is a choice of settings from the space that a method declares (`Method.spaces`), run with
 every tuning seed under one protocol and evaluated on the task's validation contexts; its value is
 the mean reward over the seeds. Trial 0 is the row as it stands, so that the best trial is never
 below it on those seeds. The next ones, up to `DRAWN`, are drawn at random; the others are proposed
@@ -28,8 +28,8 @@ from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import Event, Execution, Job, Launcher
 from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import Event, Execution, Job, Launcher
 from pairbench.experiments.progress import Monitor, Quiet
 from pairbench.experiments.runner import execute
 from pairbench.experiments.settings import validated
@@ -43,8 +43,10 @@ from pairbench.experiments.suite import (
     select,
 )
 from pairbench.registry import get_algorithm, get_task, split_task
-from pairbench.results.files import atomic_write, read_file, strict_json
-from pairbench.results.folder import TUNING, Store, folder_name, load_records
+from pairbench.results.files import atomic_write, read_untrusted, strict_json
+from pairbench.results.folder import Store
+from pairbench.results.layout import TUNING, folder_name
+from pairbench.results.load import load_records
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Strict, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS, derive, generator
 from pairbench.space import Choice, Range, Setting, Space, check_space
@@ -165,7 +167,7 @@ def read_study(path: Path) -> Study:
         PairBenchError: it is no study, or no ordinary file.
     """
     try:
-        return Study.model_validate(strict_json(read_file(path)))
+        return Study.model_validate(strict_json(read_untrusted(path)))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -404,6 +406,8 @@ def _plan(
                 f"--set {text!r} is not of the task {task}: the settings of a row that are not "
                 "searched belong into the suite that names it"
             )
+    from pairbench.algorithm import Floor  # loads torch
+
     task_class = get_task(task)
     if "held_out" not in task_class.Config.model_fields:
         raise PairBenchError(
@@ -427,7 +431,7 @@ def _plan(
             check_space(algorithm, space, first.algorithm_config)
             plan.rows[row.name] = row, first
             plan.spaces[row.name] = space
-        elif named or algorithm.floor is not None:
+        elif named or issubclass(algorithm, Floor):
             plan.left_out[row.name] = reason
         else:
             raise PairBenchError(

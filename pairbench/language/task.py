@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pairbench import seeding
-from pairbench.algorithm import Algorithm
+from pairbench.algorithm import Floor, Method
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
@@ -191,9 +191,9 @@ class LanguageTask(Task):
     config: LanguageConfig
     _parts: tuple[Judge, ...] = ()
 
-    def skip(self, algorithm: Algorithm) -> str | None:
+    def skip(self, algorithm: Method) -> str | None:
         needs = algorithm.needs
-        if algorithm.floor == "random":
+        if isinstance(algorithm, Floor) and algorithm.policy == "random":
             return f"{self.name} has no random policy: uniform tokens are not language"
         if needs.enumerable:
             return f"{algorithm.name} enumerates all responses, and completions are too many"
@@ -246,7 +246,7 @@ class LanguageTask(Task):
     def data_sha256(self) -> str | None:
         return self.data.sha256
 
-    def start(self, algorithm: Algorithm, streams: Streams, threads: int = 1) -> LanguagePolicy:
+    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> LanguagePolicy:
         """Begins a run; see `Task.start`.
 
         Raises:

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from pairbench.leaderboard.build import Board, Row, build
+from pairbench.leaderboard.build import Board, build
 from pairbench.leaderboard.compare import Comparison, compare, compare_all
-from pairbench.leaderboard.overall import Overall, overall, render_overall
+from pairbench.leaderboard.formats import FORMATS, render
+from pairbench.leaderboard.overall import Overall, overall
+from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.site import write_site
-from pairbench.leaderboard.text import FORMATS, render
-from pairbench.results.folder import load_by_task
+from pairbench.results.load import load_by_task
 
 __all__ = [
     "FORMATS",
@@ -22,7 +23,6 @@ __all__ = [
     "compare_all",
     "overall",
     "render",
-    "render_overall",
     "write_site",
 ]
 

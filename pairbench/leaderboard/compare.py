@@ -10,20 +10,10 @@ from pydantic import BaseModel, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import (
-    Board,
-    Rate,
-    Row,
-    Scores,
-    build,
-    distinct,
-    finished_scores,
-    rate,
-    shared_means,
-    win_rates,
-)
+from pairbench.leaderboard.build import Board, build, distinct
+from pairbench.leaderboard.rows import Rate, Row, Scores, finished_scores, rate, win_rates
 from pairbench.results.record import Protocol, RunRecord
-from pairbench.text import near
+from pairbench.text import did_you_mean
 
 UNITS = {
     "steps": "steps",
@@ -163,9 +153,7 @@ def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str)
             return result
     for name in (a, b):
         if name not in known:
-            raise PairBenchError(
-                f"no row {name!r} on {task}: did you mean {', '.join(near(name, known))}?"
-            )
+            raise PairBenchError(f"no row {name!r} on {task}{did_you_mean(name, known)}")
     where = "share no finished seed on any board" if together else "are never on the same board"
     raise PairBenchError(
         f"{a} and {b} {where} of {task}, so they cannot be compared: run both with the same seeds "
@@ -261,6 +249,13 @@ def _corrected(pairs: list[Comparison]) -> list[Comparison]:
             pair.p_holm = float(f"{p_value:.6g}")
             pair.conclusion = _with_corrected(pair, len(pairs))
     return pairs
+
+
+def shared_means(ours: Scores, theirs: Scores) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Returns the seeds both have, and each one's mean score at them."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    x, y = (np.array([np.mean(own[seed]) for seed in seeds]) for own in (ours, theirs))
+    return seeds, x, y
 
 
 def _comparison(

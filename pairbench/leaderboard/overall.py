@@ -8,37 +8,21 @@ own seeds alone, and a row that joins a board as its best moves everyone's score
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pydantic import BaseModel
-from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import (
-    BASELINE,
-    Board,
-    Rate,
-    Reward,
-    Row,
-    build,
-    distinct,
-    finished_scores,
-    rate,
-    shared_ranks,
-)
-from pairbench.leaderboard.text import cell, markdown_text, percent
+from pairbench.leaderboard.build import BASELINE, Board, build, distinct
+from pairbench.leaderboard.rank import shared_ranks
+from pairbench.leaderboard.rows import Rate, Reward, Row, finished_scores, rate
 from pairbench.results.record import RunRecord
-from pairbench.text import near, number, printable
+from pairbench.text import did_you_mean
 
 LEVELS = [round(0.1 * k, 1) for k in range(13)]
 """Normalised scores at which performance profiles are given."""
-
-OVERALL_FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 
 
 class Scale(BaseModel):
@@ -155,83 +139,6 @@ def overall(
     )
 
 
-def render_overall(board: Overall, format: str = "table") -> str:
-    """Returns an overall board as text in one of `OVERALL_FORMATS`, ending in a newline.
-
-    Raises:
-        PairBenchError: if the format is unknown.
-    """
-    if format == "json":
-        return json.dumps(board.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
-    if format == "csv":
-        return _csv(board)
-    if format == "html":
-        from pairbench.leaderboard.site.pages import overall_page
-
-        return overall_page(board)
-    if format not in OVERALL_FORMATS:
-        raise PairBenchError(
-            f"no format {format!r} for an overall board: did you mean "
-            f"{', '.join(near(format, OVERALL_FORMATS))}?"
-        )
-    marked = format == "markdown"
-    styles = {"markdown": "pipe", "latex": "latex_booktabs"}
-    table = tabulate(
-        [_escape(line, marked) for line in cells(board)],
-        headers=_escape(headings(board), marked),
-        tablefmt=styles.get(format, "simple"),
-        disable_numparse=True,
-        colalign=["left", "left", *["right"] * (4 + len(board.scales))],
-    )
-    notes = [*explained(board), *(f"{name}: {why}" for name, why in board.left_out.items())]
-    if format == "latex":
-        told = "\n".join(f"% {printable(note)}" for note in notes)
-        return f"{told}\n% needs the package booktabs\n{table}\n"
-    if not marked:
-        return "\n".join(["Overall", "", table, "", *map(printable, notes)]) + "\n"
-    lines = [f"- {_escape([note], True)[0]}" for note in notes]
-    return "\n\n".join(["# Overall", table, "\n".join(lines)]) + "\n"
-
-
-def headings(board: Overall) -> list[str]:
-    """Returns the headings of the table of an overall board."""
-    fixed = ["rank", "row", "score", "median", "optimality gap", "above 0.5"]
-    return [*fixed, *(scale.task for scale in board.scales)]
-
-
-def cells(board: Overall) -> list[list[str]]:
-    """Returns one line of text per row, as headed by `headings`."""
-    half = board.levels.index(0.5)
-    return [
-        [
-            "-" if row.rank is None else str(row.rank),
-            printable(row.row),
-            cell(row.score),
-            number(row.median),
-            number(row.optimality_gap),
-            percent(row.profile[half].estimate),
-            *(number(row.tasks[scale.task]) for scale in board.scales),
-        ]
-        for row in board.rows
-    ]
-
-
-def explained(board: Overall) -> list[str]:
-    """Returns what a reader must know of the numbers, a sentence each."""
-    return [
-        "Score: interquartile mean over all runs of all tasks [95% interval, seeds resampled "
-        "within each task]; a row's rank is one more than the number of rows whose whole interval "
-        "lies above its own.",
-        "Median: over tasks, of means over seeds. Optimality gap: mean shortfall from 1, no "
-        "interval. Above 0.5: share of runs. By task: interquartile mean over seeds.",
-        *(
-            f"{scale.title}: 0 is {scale.floor_row} ({number(scale.floor)}), 1 is {scale.best_row} "
-            f"({number(scale.best)}); both are taken as known."
-            for scale in board.scales
-        ),
-    ]
-
-
 def _row(name: str, tasks: Sequence[str], scores: Sequence[statistics.Array]) -> OverallRow:
     (score,) = (rate(e) for e in statistics.stratified_iqm([own[None] for own in scores]))
     gaps = [statistics.optimality_gap(own) for own in scores]
@@ -281,26 +188,8 @@ def _scale(board: Board) -> Scale | None:
 
 def _refusal(task: str, largest: dict[str, Board]) -> str:
     if task not in largest:
-        return f"no task {task!r} in these results: did you mean {', '.join(near(task, largest))}?"
+        return f"no task {task!r} in these results{did_you_mean(task, largest)}"
     return (
         f"{largest[task].title} has no scale for an overall board: it needs an untrained row "
         f"(run {BASELINE}) and two trained rows without a failed seed, the best above it"
     )
-
-
-def _csv(board: Overall) -> str:
-    tasks = [scale.task for scale in board.scales]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    fixed = ["rank", "row", "score", "score_low", "score_high", "median", "optimality_gap"]
-    writer.writerow([*fixed, *tasks, *(f"above_{level:g}" for level in board.levels)])
-    for row in board.rows:
-        score = [row.score.iqm, row.score.low, row.score.high, row.median, row.optimality_gap]
-        shares = [share.estimate for share in row.profile]
-        name = printable(row.row)
-        writer.writerow([row.rank, name, *score, *(row.tasks[task] for task in tasks), *shares])
-    return text.getvalue()
-
-
-def _escape(texts: Sequence[str], marked: bool) -> list[str]:
-    return [markdown_text(text) if marked else text for text in texts]

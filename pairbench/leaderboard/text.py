@@ -1,345 +1,20 @@
-"""Boards as text: terminal table, Markdown, CSV, JSON, LaTeX and HTML, and a folder of them."""
+"""Boards as text: terminal table, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import (
-    GUARD,
-    KL,
-    WINS,
-    Board,
-    Rate,
-    Reward,
-    Row,
-    Strength,
-    kept_in_names,
-)
-from pairbench.results.record import digest
-from pairbench.text import near, number, printable
-
-Interval = Reward | Rate | Strength
-Value = Interval | float | int | str | None
-FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
-OVERALL = "overall"
-SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
-
-
-MEASURES = {
-    KL: ("KL to SFT", "KL to the untrained policy in nats per response"),
-    WINS: ("beats SFT", "Win rate against the untrained policy's own responses"),
-    GUARD: ("variety / SFT", "Share of different tokens in a response over the untrained policy's"),
-    "variety": ("variety", "Share of different tokens in a response"),
-    "distinct_1": ("distinct 1", "Different tokens over all tokens of all responses"),
-    "distinct_2": ("distinct 2", "Different pairs of tokens over all pairs of all responses"),
-    "refusals": ("refusals", "Share of responses that refuse in so many words"),
-    "length": ("length", "Mean tokens of a response"),
-}
-"""Title and meaning of measures that tasks report, by name; others go by their names."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a board: how it is called, what it means, and where a row keeps it.
-
-    `brief` columns are those of the terminal's table; `better` is +1 or -1 where more or less of
-    it is better.
-    """
-
-    key: str
-    title: str
-    meaning: str
-    get: Callable[[Row], Value]
-    brief: bool = False
-    better: int = 0
-
-
-def _stability(name: str) -> Callable[[Row], float | None]:
-    return lambda row: None if row.stability is None else getattr(row.stability, name)
-
-
-def _reliability(name: str) -> Callable[[Row], float | None]:
-    return lambda row: None if row.reliability is None else getattr(row.reliability, name)
-
-
-def _cost(name: str) -> Callable[[Row], float | None]:
-    return lambda row: None if row.cost is None else getattr(row.cost, name)
-
-
-def _entry(field: str, name: str) -> Callable[[Row], Reward | None]:
-    return lambda row: getattr(row, field).get(name)
-
-
-def _at_kl(value: str, kind: str) -> Callable[[Row], Reward | None]:
-    return lambda row: getattr(row.at_kl.get(value), kind, None)
-
-
-def _reproduced(row: Row) -> str | None:
-    found = row.reproduced
-    if found is None:
-        return None
-    how = "bit for bit" if found.verdict == "equal" else found.verdict
-    return f"{found.runs} of {row.n_seeds}, {how}, {found.date[:10]}"
-
-
-def _determinism(row: Row) -> str | None:
-    if row.reproduced is not None:
-        return {"equal": "yes, checked", "close": "close, checked", "different": "NO, checked"}[
-            row.reproduced.verdict
-        ]
-    if not row.environments:
-        return None
-    on_cpu = all(", cpu," in text for text in row.environments)
-    return "not checked" if on_cpu else "not promised"
-
-
-def _environment(row: Row) -> str | None:
-    if len(row.environments) > 1:
-        return f"{len(row.environments)} different"
-    return row.environments[0] if row.environments else None
-
-
-def columns(board: Board) -> list[Column]:
-    """Returns the columns of a board, in order, without those that no row fills."""
-    by_policy = board.scores_of == "policy"
-    contexts = f"{board.n_contexts} held-out contexts" if board.n_contexts else "held-out contexts"
-    baseline = board.baseline or "reference"
-    strengths = {strength.row: strength for strength in board.strengths}
-    every = [
-        Column(
-            "rank",
-            "rank",
-            "One more than the number of rows whose whole interval lies above this row's, and "
-            "never better than the rank of a row with a higher reward. No rank with one seed, or "
-            "where a seed failed.",
-            lambda r: r.rank,
-            True,
-        ),
-        Column("row", "row", "The suite's name for an algorithm with its settings.",
-               lambda r: r.row, True),
-        Column("n_seeds", "seeds", "Finished runs; each number is over these.",
-               lambda r: r.n_seeds, True),
-        Column(
-            "reward",
-            "reward" if by_policy else board.scored,
-            f"Mean {'score' if by_policy else board.scored} on {contexts} at the end of the budget"
-            f"{f' ({board.scored} policy)' if by_policy else ''}, then the interquartile mean over "
-            "seeds with a 95% bootstrap interval over seeds, widened for few seeds.",
-            lambda r: r.reward, True, 1,
-        ),
-        *(
-            Column(
-                f"reward_{way}",
-                f"reward, {way}" if by_policy else way,
-                f"The same {'with' if by_policy else 'of'} the {way}"
-                f"{' policy' if by_policy else ''}. It does not rank.",
-                _entry("other_rewards", way), True, 1,
-            )
-            for way in board.other_scores
-        ),
-        Column(
-            "win_rate",
-            f"beats {baseline}",
-            f"Share of held-out contexts on which the row scores above {baseline} at the same "
-            "seed, ties one half: per seed, then the mean over seeds with a 95% interval.",
-            lambda r: r.win_rate, True, 1,
-        ),
-        Column(
-            "head_to_head",
-            "head to head",
-            "The same against each other trained row, averaged over those rows. The chance level "
-            "is 50%.",
-            lambda r: r.head_to_head, True, 1,
-        ),
-        Column(
-            "strength",
-            "strength",
-            "Bradley-Terry strength from the held-out contexts won against each other trained row "
-            "at the same seeds, ties one half, one drawn context added to each pair: the log-odds "
-            "of winning one against a row of strength 0, with a 95% interval over seeds.",
-            lambda r: strengths.get(r.row), False, 1,
-        ),
-        Column("median", "median", "Median of the reward over seeds.",
-               lambda r: r.median, False, 1),
-        Column("seed_sd", "SD", "Standard deviation of the reward over seeds.",
-               lambda r: r.seed_sd, True, -1),
-        Column(
-            "gradient_noise",
-            "gradient noise",
-            "tr Cov(g) / |E g|^2 of one iteration's gradient, interquartile mean over seeds: free "
-            "of the loss's scale.",
-            _stability("gradient_noise"), False, -1,
-        ),
-        Column(
-            "kl_std",
-            "KL SD",
-            "Standard deviation over iterations of KL(new || old), nats per step, interquartile "
-            "mean over seeds.",
-            _stability("kl_std"), False, -1,
-        ),
-        Column(
-            "drawdown",
-            "drawdown",
-            "Largest fall of a learning curve below its running maximum, the worst seed's.",
-            _stability("drawdown"), True, -1,
-        ),
-        Column(
-            "dispersion_time",
-            "jitter",
-            "Interquartile range of a run's changes between evaluations, interquartile mean over "
-            "seeds: dispersion across time (Chan et al. 2020).",
-            _reliability("dispersion_time"), False, -1,
-        ),
-        Column(
-            "risk_time",
-            "worst change",
-            "A run's worst change between evaluations, interquartile mean over seeds: short-term "
-            "risk across time (Chan et al. 2020).",
-            _reliability("risk_time"), False, 1,
-        ),
-        Column(
-            "dispersion_runs",
-            "IQR of runs",
-            "Interquartile range of the reward over seeds, mean over the evaluations: dispersion "
-            "across runs (Chan et al. 2020).",
-            _reliability("dispersion_runs"), False, -1,
-        ),
-        Column(
-            "risk_runs",
-            "worst runs",
-            "Mean reward of the worst 5% of the runs, at least the worst one: risk across runs "
-            "(Chan et al. 2020).",
-            _reliability("risk_runs"), False, 1,
-        ),
-        *(
-            Column(
-                name,
-                MEASURES.get(name, (name.replace("_", " "), ""))[0],
-                f"{MEASURES.get(name, ('', f'The measure {name}'))[1]} of the final policy, "
-                "interquartile mean over seeds with its 95% interval.",
-                _entry("measures", name),
-            )
-            for name in sorted({name for row in board.rows for name in row.measures})
-        ),
-        *(
-            Column(
-                f"{kind}_at_{value}",
-                f"{title} at KL {value}",
-                f"{meaning} when the KL to the untrained policy first passed {value} nats per "
-                "response, interpolated between evaluations; only where every seed got there.",
-                _at_kl(value, kind), False, 1,
-            )
-            for kind, title, meaning in (
-                ("reward", "reward" if by_policy else board.scored, "The score that ranks"),
-                ("win_rate", "beats SFT", "The win rate against the untrained policy"),
-            )
-            for value in sorted({v for row in board.rows for v in row.at_kl}, key=float)
-        ),
-        Column("steps", board.step_unit, f"Cost of a run in {board.step_unit}, mean over seeds.",
-               _cost("steps"), False, -1),
-        Column("labels", "labels", "Answers of the oracle a run used, mean over seeds.",
-               _cost("labels"), False, -1),
-        Column("gradient_steps", "updates", "Gradient steps of a run, mean over seeds.",
-               _cost("gradient_steps"), False, -1),
-        Column(
-            "gradient_steps_per_iteration",
-            "updates / iteration",
-            "Gradient steps per batch of fresh data.",
-            _cost("gradient_steps_per_iteration"), True,
-        ),
-        Column("seconds", "seconds", "Wall time of a run, mean over seeds, on the machines below.",
-               _cost("seconds"), True, -1),
-        Column(
-            "reproduced",
-            "reproduced",
-            "Runs rebuilt from their records by `pairbench reproduce`, of all finished ones, with "
-            "how the last came back and when.",
-            _reproduced,
-        ),
-        Column(
-            "determinism",
-            "same bits",
-            "Whether a run comes back bit for bit on one machine with the same versions and thread "
-            "count, as it should on a processor; on other machines, and on accelerators, numbers "
-            "agree within a tolerance only. Checked by `pairbench reproduce`.",
-            _determinism,
-        ),
-        Column("date", "date", "Day of the row's last run, UTC.", lambda r: r.date),
-        Column(
-            "environment",
-            "environment",
-            "Processor, device, threads of a run and version of torch; all of it is under each "
-            "run.",
-            _environment,
-        ),
-        Column("algorithm", "algorithm", "The registered algorithm.", lambda r: r.algorithm),
-        Column("regime", "data", "What the algorithm learns from.", lambda r: r.regime),
-        Column("trials", "trials", "Settings that `pairbench tune` tried, on seeds and contexts "
-               "that no board reports, before it chose the row's; without a number they were set "
-               "by hand.", lambda r: r.tuning.trials if r.tuning else None, True),
-        Column("configuration", "settings", "First digits of the SHA-256 of the algorithm and its "
-               "resolved settings.", lambda r: r.configuration[:8]),
-    ]  # fmt: skip
-    always = {"rank", "row", "n_seeds", "reward"}
-    return [c for c in every if c.key in always or any(c.get(r) is not None for r in board.rows)]
-
-
-def render(board: Board, format: str = "table") -> str:
-    """Returns a board as text in one of `FORMATS`, ending in a newline.
-
-    Raises:
-        PairBenchError: if the format is unknown.
-    """
-    if format == "table":
-        return _table(board)
-    if format == "markdown":
-        return _markdown(board)
-    if format == "csv":
-        return _csv(board)
-    if format == "json":
-        return json.dumps(board.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
-    if format == "latex":
-        return _latex(board)
-    if format == "html":
-        from pairbench.leaderboard.site.pages import board_page
-
-        return board_page(board)
-    raise PairBenchError(
-        f"no format {format!r} for a leaderboard: did you mean {', '.join(near(format, FORMATS))}?"
-    )
-
-
-def slugs(boards: list[Board]) -> list[str]:
-    """Returns a distinct file stem per board: task and budget, with a digest where those agree."""
-    stems = [board.slug for board in boards]
-    lowered = [stem.lower() for stem in stems]
-    return [
-        stem if lowered.count(stem.lower()) == 1 else f"{stem}--{board.board[:8]}"
-        for stem, board in zip(stems, boards, strict=True)
-    ]
-
-
-def run_file(identity: str) -> str:
-    """Returns where a site keeps the page of a run."""
-    return f"runs/{identity[:16]}.html"
-
-
-def algorithm_file(name: str) -> str:
-    """Returns where a site keeps the page of an algorithm, whatever its name holds."""
-    kept = kept_in_names(name)
-    return (
-        f"algorithms/{kept}.html"
-        if kept == name.lower()
-        else f"algorithms/{kept}-{digest(name)[:8]}.html"
-    )
+from pairbench.leaderboard.build import Board
+from pairbench.leaderboard.columns import Column, Interval, Value, columns
+from pairbench.leaderboard.overall import Overall
+from pairbench.leaderboard.rows import Rate, Reward
+from pairbench.text import number, printable
 
 
 def percent(value: float) -> str:
@@ -406,7 +81,13 @@ def _cells(
     return lines
 
 
-def _table(board: Board) -> str:
+def as_json(board: Board | Overall) -> str:
+    """Returns all of a board."""
+    return json.dumps(board.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+def as_table(board: Board) -> str:
+    """Returns a board for a terminal: the brief columns, and a line for each row that needs one."""
     shown = [column for column in columns(board) if column.brief]
     table = tabulate(
         _cells(board, shown),
@@ -422,7 +103,8 @@ def _table(board: Board) -> str:
     return "\n".join([protocol_line(board), "", table, "", legend, *notes(board)]) + "\n"
 
 
-def _markdown(board: Board) -> str:
+def as_markdown(board: Board) -> str:
+    """Returns a board with every column, and what they mean, as GitHub renders it."""
     shown = columns(board)
     table = tabulate(
         _cells(board, shown, markdown_text),
@@ -440,7 +122,8 @@ def _markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _latex(board: Board) -> str:
+def as_latex(board: Board) -> str:
+    """Returns the brief columns as a table of the package booktabs."""
     shown = [column for column in columns(board) if column.brief]
     table = tabulate(
         _cells(board, shown),
@@ -452,8 +135,8 @@ def _latex(board: Board) -> str:
     return f"% {protocol_line(board)}\n% needs the package booktabs\n{table}\n"
 
 
-def _csv(board: Board) -> str:
-    """Full precision; a value with an interval takes three columns."""
+def as_csv(board: Board) -> str:
+    """Returns every column at full precision; a value with an interval takes three columns."""
     shown = columns(board)
     header: list[str] = ["status"]
     intervals = {
@@ -478,10 +161,12 @@ def _csv(board: Board) -> str:
             else:
                 line += [None, None, None]
         lines.append([*line, _plain(row.reason)])
+    return _written([[*header, "reason"], *lines])
+
+
+def _written(lines: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, "reason"])
-    writer.writerows(lines)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
@@ -501,3 +186,88 @@ def markdown_text(text: str) -> str:
     """Returns text that Markdown shows as it stands, whatever marks or HTML it holds."""
     names = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     return "".join(names.get(c, f"\\{c}" if c in "\\`*_[]|#~" else c) for c in printable(text))
+
+
+def headings(board: Overall) -> list[str]:
+    """Returns the headings of the table of an overall board."""
+    fixed = ["rank", "row", "score", "median", "optimality gap", "above 0.5"]
+    return [*fixed, *(scale.task for scale in board.scales)]
+
+
+def cells(board: Overall) -> list[list[str]]:
+    """Returns one line of text per row, as headed by `headings`."""
+    half = board.levels.index(0.5)
+    return [
+        [
+            "-" if row.rank is None else str(row.rank),
+            printable(row.row),
+            cell(row.score),
+            number(row.median),
+            number(row.optimality_gap),
+            percent(row.profile[half].estimate),
+            *(number(row.tasks[scale.task]) for scale in board.scales),
+        ]
+        for row in board.rows
+    ]
+
+
+def explained(board: Overall) -> list[str]:
+    """Returns what a reader must know of the numbers, a sentence each."""
+    return [
+        "Score: interquartile mean over all runs of all tasks [95% interval, seeds resampled "
+        "within each task]; a row's rank is one more than the number of rows whose whole interval "
+        "lies above its own.",
+        "Median: over tasks, of means over seeds. Optimality gap: mean shortfall from 1, no "
+        "interval. Above 0.5: share of runs. By task: interquartile mean over seeds.",
+        *(
+            f"{scale.title}: 0 is {scale.floor_row} ({number(scale.floor)}), 1 is {scale.best_row} "
+            f"({number(scale.best)}); both are taken as known."
+            for scale in board.scales
+        ),
+    ]
+
+
+def overall_as_table(board: Overall) -> str:
+    """Returns a board over tasks for a terminal."""
+    notes = map(printable, _overall_notes(board))
+    return "\n".join(["Overall", "", _overall(board, "simple"), "", *notes]) + "\n"
+
+
+def overall_as_markdown(board: Overall) -> str:
+    """Returns a board over tasks as GitHub renders it."""
+    lines = "\n".join(f"- {markdown_text(note)}" for note in _overall_notes(board))
+    return f"# Overall\n\n{_overall(board, 'pipe', markdown_text)}\n\n{lines}\n"
+
+
+def overall_as_latex(board: Overall) -> str:
+    """Returns a board over tasks as a table of the package booktabs."""
+    told = "\n".join(f"% {printable(note)}" for note in _overall_notes(board))
+    return f"{told}\n% needs the package booktabs\n{_overall(board, 'latex_booktabs')}\n"
+
+
+def overall_as_csv(board: Overall) -> str:
+    """Returns a board over tasks at full precision."""
+    tasks = [scale.task for scale in board.scales]
+    fixed = ["rank", "row", "score", "score_low", "score_high", "median", "optimality_gap"]
+    lines: list[list[Any]] = [[*fixed, *tasks, *(f"above_{level:g}" for level in board.levels)]]
+    for row in board.rows:
+        score = [row.score.iqm, row.score.low, row.score.high, row.median, row.optimality_gap]
+        shares = [share.estimate for share in row.profile]
+        lines.append(
+            [row.rank, printable(row.row), *score, *(row.tasks[task] for task in tasks), *shares]
+        )
+    return _written(lines)
+
+
+def _overall(board: Overall, style: str, escape: Callable[[str], str] = str) -> str:
+    return tabulate(
+        [[escape(text) for text in line] for line in cells(board)],
+        headers=[escape(heading) for heading in headings(board)],
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=["left", "left", *["right"] * (4 + len(board.scales))],
+    )
+
+
+def _overall_notes(board: Overall) -> list[str]:
+    return [*explained(board), *(f"{name}: {why}" for name, why in board.left_out.items())]

@@ -22,20 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import check_parquet
-from pairbench.results.folder import (
-    COMPACT,
-    MOST_BYTES,
-    Unreadable,
-    is_url,
-    json_files,
-    parse_record,
-    places,
-    record_bytes,
-    results_folder,
-    write_columns,
-    writing_to,
-)
+from pairbench.results.columns import MOST_BYTES, write_columns
+from pairbench.results.files import refuse_large_parquet
+from pairbench.results.folder import writing_to
+from pairbench.results.layout import COMPACT, json_files, places
+from pairbench.results.place import is_url, results_folder
+from pairbench.results.record_file import Unreadable, parse_record, record_bytes
 
 ROWS, TEXT = 10_000, 2**26
 """The most records, and the bytes of text after which no more are added, of one file."""
@@ -132,7 +124,7 @@ def _read(part: Path, task: str | None, texts: bool) -> dict[str, Row]:
     wanted = "coalesce(task = ?, true)" if texts else "false"
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
-            check_parquet(connection, part, MOST_BYTES)
+            refuse_large_parquet(connection, part, MOST_BYTES)
             found = connection.execute(
                 f"SELECT path, size, mtime_ns, task, CASE WHEN {wanted} THEN record::VARCHAR END, "
                 "sha256::VARCHAR FROM read_parquet(?) WHERE path IS NOT NULL AND task IS NOT NULL",

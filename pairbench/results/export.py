@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pairbench.errors import PairBenchError
-from pairbench.results.folder import Store, folder_name, load_series
+from pairbench.results.columns import load_series
+from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
+from pairbench.results.layout import folder_name
 from pairbench.results.record import RunRecord
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
     store = Store(results)
     new = 0
     for record in finished:
-        log = read_log(store.diary(record.spec))
+        log = read_log(store.log(record.spec))
         numbers = list(_numbers(record, series.get(record.identity, {}), log))
         try:
             new += writer.write(record, _settings(record), numbers)

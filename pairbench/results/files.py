@@ -1,4 +1,8 @@
-"""Files that are whole or absent, whatever moment a process is killed at, and reading others'."""
+"""Files: written whole or not at all, and read without trust in who made them.
+
+A process may be killed at any moment, so nothing is written in place. A results folder may come
+from a stranger, so what is read from it is bounded in size and checked, and never executed.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def read_file(path: Path, most: int = JSON_BYTES, follow: bool = True) -> bytes:
+def read_untrusted(path: Path, most: int = JSON_BYTES, follow: bool = True) -> bytes:
     """Returns what is in a file that others may have made.
 
     Raises:
@@ -90,7 +94,7 @@ def read_file(path: Path, most: int = JSON_BYTES, follow: bool = True) -> bytes:
         return file.read()
 
 
-def check_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) -> None:
+def refuse_large_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) -> None:
     """Asks a Parquet file what it unpacks to, before anything is unpacked.
 
     Raises:
@@ -106,7 +110,7 @@ def check_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) 
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Holds off the search for cyclic garbage while much is made that has none.
 
     It would look through ever more records, which takes a third of the time of loading them.
@@ -137,6 +141,15 @@ def strict_json(data: bytes | str) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Returns the JSON object in a file, None where there is none that can be read."""
+    try:
+        found = strict_json(read_untrusted(path))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
-from pairbench.results.folder import Store, Unreadable, load_records, read_record
+from pairbench.results.layout import record_path
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord, name_of
+from pairbench.results.record_file import Unreadable, read_record
 from pairbench.text import number
 
 
@@ -37,7 +39,7 @@ def find_record(name: str, results: Path) -> tuple[RunRecord, Path]:
             f"{what} in {results} begin with {name!r}: "
             "give the record's path, or more of its identity"
         )
-    return matches[0], Store(results).path(matches[0])
+    return matches[0], record_path(results, matches[0])
 
 
 def outcome(record: RunRecord) -> str:

@@ -1,9 +1,9 @@
-"""What a run leaves beside the records while it is under way: a sign of life and a log.
+"""What a run writes beside the records while it is under way: a heartbeat and a log.
 
 Both are hidden files of the results folder, so that any machine that sees the folder can tell how
-a grid goes: `<run>.json`, replaced every `BEAT` seconds and gone when the run ends, and
-`<run>.jsonl`, a line of JSON per event, which stays. They name the machine and the process; no
-record does.
+its runs go. The heartbeat, `<run>.json`, is replaced every `BEAT` seconds and gone when the run
+ends. The log, `<run>.jsonl`, has a line of JSON for each event, and stays. They name the machine
+and the process; no record does.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from pairbench.results.files import atomic_write, read_file, strict_json
+from pairbench.results.files import atomic_write, read_untrusted, strict_json
 from pairbench.results.record import RunSpec
 
-if TYPE_CHECKING:
-    from pairbench.training.loop import Progress
-
-BEAT = 2.0  # seconds between two signs of life
+BEAT = 2.0  # seconds between two heartbeats
 LINE = 60.0  # seconds between two lines on progress, where nothing was evaluated meanwhile
 
 
-class Diary:
-    """Keeps the two files of one run; a full or read-only disk costs them, never the run."""
+class RunLog:
+    """Keeps the log and the heartbeat of one run.
+
+    A full or read-only disk costs these files, never the run.
+
+    Args:
+        path: of the log; None: neither is kept.
+        spec: the run.
+    """
 
     def __init__(self, path: Path | None, spec: RunSpec) -> None:
         self._path = path
@@ -44,7 +48,7 @@ class Diary:
         }
         self._began = self._moved = time.monotonic()
         self._told = float("-inf")
-        self._last: Progress | None = None
+        self._progress: dict[str, float | None] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -65,18 +69,28 @@ class Diary:
         if self._path is not None:
             self._thread.join()
             with contextlib.suppress(OSError):
-                sign_of_life(self._path).unlink(missing_ok=True)
+                heartbeat_path(self._path).unlink(missing_ok=True)
 
-    def advanced(self, progress: Progress) -> None:
-        """Takes a sign of progress; a new evaluation, or a minute without one, makes a line."""
+    def advanced(self, spent: float, iteration: int, reward: float | None, seconds: float) -> None:
+        """Takes how far the run is; a new evaluation, or a minute without one, makes a line.
+
+        Args:
+            spent: share of its budget.
+            iteration: that has ended last.
+            reward: last evaluated.
+            seconds: that it has taken.
+        """
         now = time.monotonic()
-        if self._last is None and progress.iteration:
-            self.note("resumed", iteration=progress.iteration)
-        evaluated = self._last is None or self._last.reward != progress.reward
-        self._last, self._moved = progress, now
+        if not self._progress and iteration:
+            self.note("resumed", iteration=iteration)
+        evaluated = not self._progress or self._progress["reward"] != reward
+        self._progress = {
+            "spent": spent, "iteration": iteration, "reward": reward, "seconds": seconds,
+        }  # fmt: skip
+        self._moved = now
         if evaluated or now - self._told >= LINE:
             self._told = now
-            self.note("advanced", **vars(progress))
+            self.note("advanced", **self._progress)
 
     def note(self, event: str, **details: Any) -> None:
         """Adds a line to the log."""
@@ -96,36 +110,26 @@ class Diary:
     def _write(self) -> None:
         assert self._path is not None
         now = time.monotonic()
-        progress = vars(self._last) if self._last is not None else {}
         state = {
             **self._about,
-            **progress,
+            **self._progress,
             "lasts": round(now - self._began, 1),
             "idle": round(now - self._moved, 1),
         }
         with contextlib.suppress(OSError):
-            atomic_write(sign_of_life(self._path), json.dumps(state).encode(), sync=False)
+            atomic_write(heartbeat_path(self._path), json.dumps(state).encode(), sync=False)
 
 
-def sign_of_life(diary: Path) -> Path:
-    """Returns the file that a run with this log replaces while it is under way."""
-    return diary.with_suffix(".json")
+def heartbeat_path(log: Path) -> Path:
+    """Returns the heartbeat of the run with this log."""
+    return log.with_suffix(".json")
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """Returns the JSON object in a file, None where there is none that can be read."""
-    try:
-        state = strict_json(read_file(path))
-    except (OSError, ValueError):
-        return None
-    return state if isinstance(state, dict) else None
-
-
-def read_log(diary: Path) -> list[dict[str, Any]]:
+def read_log(log: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log; one that its writer's death cut off is left out."""
     lines = []
     with contextlib.suppress(OSError):
-        for line in read_file(diary).splitlines():
+        for line in read_untrusted(log).splitlines():
             with contextlib.suppress(ValueError):
                 lines.append(strict_json(line))
     return [line for line in lines if isinstance(line, dict)]

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import read_file, strict_json
+from pairbench.results.files import read_untrusted, strict_json
 
 Verdict = Literal["equal", "close", "different"]
 
@@ -65,7 +65,7 @@ def marks(results: Path) -> list[Reproduction]:
     """Returns what was rebuilt of a results folder; a line that is none is left out."""
     found = []
     try:
-        lines = read_file(results / MARKS).splitlines()
+        lines = read_untrusted(results / MARKS).splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:

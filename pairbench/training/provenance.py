@@ -18,7 +18,7 @@ import torch
 from pairbench.results.record import canonical
 
 if TYPE_CHECKING:
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
     from pairbench.task import Task
 
 PACKAGES = ("pairbench", "torch", "numpy", "pydantic")
@@ -27,7 +27,7 @@ PACKAGES = ("pairbench", "torch", "numpy", "pydantic")
 FOLDERS = ("pairbench", "algorithms", "tasks")
 
 
-def provenance(threads: int, *parts: type[Algorithm] | type[Task]) -> dict[str, Any]:
+def provenance(threads: int, *parts: type[Method] | type[Task]) -> dict[str, Any]:
     """Returns JSON of the present process: nothing in it names a user, a host or a path.
 
     Args:

@@ -19,13 +19,13 @@ from pairbench.algorithms.ppo import PPO
 from pairbench.experiments.suite import plan
 from pairbench.seeding import Streams, generator
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
-from pairbench.training import loop as trainer
-from pairbench.training.loop import Run
+from pairbench.training.loop import Loop
+from pairbench.training.run import Run
 
 SEED = 4
 
 
-def begin() -> trainer._Loop:
+def begin() -> Loop:
     """Returns a loop whose normaliser has seen some iterations and whose policy none."""
     grid = plan(algorithms=["ppo"], tasks=["halfcheetah-v4"], seeds=[SEED], budget={"steps": 1e6})
     (spec,) = grid.specs
@@ -35,10 +35,10 @@ def begin() -> trainer._Loop:
     for _ in range(3):
         task.collect(run.policy, 0)
     task._chains.ages[:] = [900, 0, 130, 260, 390, 520, 650, 780]  # the first ends after 100 steps
-    return trainer._Loop(run, None, 0.0)
+    return Loop(run, None, 0.0)
 
 
-def theirs(loop: trainer._Loop) -> Any:
+def theirs(loop: Loop) -> Any:
     """Returns Stable-Baselines3's PPO at the preset's settings, with the loop's weights."""
     sb3 = pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.logger import configure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pairbench.algorithm import Algorithm
+from pairbench.algorithm import Algorithm, Floor, Method
 from pairbench.algorithms.amir_grpo import AMIRGRPO
 from pairbench.algorithms.brain import BRAIn
 from pairbench.algorithms.disco import DISCO
@@ -29,7 +29,7 @@ FAMILY = [
         "policy-mirror-descent", "f-grpo",
     )
 ]  # fmt: skip
-ALL: list[type[Algorithm]] = [
+ALL: list[type[Method]] = [
     PPO,
     GRPO,
     SoftPairGRPO,
@@ -47,12 +47,12 @@ ALL: list[type[Algorithm]] = [
     ROPO,
 ]
 
-SEGMENTS: list[type[Algorithm]] = [GRPO, SoftPairGRPO, HardPairGRPO, DPO]
+SEGMENTS: list[type[Method]] = [GRPO, SoftPairGRPO, HardPairGRPO, DPO]
 SEGMENTS += [GDPO, PODS, DISCO, BRAIn, TPO, AMIRGRPO, ROPO]
 
 
 @pytest.mark.parametrize("cls", [*ALL, *FAMILY, get_algorithm("f-hal")], ids=lambda cls: cls.name)
-def test_presets_and_documents(cls: type[Algorithm]) -> None:
+def test_presets_and_documents(cls: type[Method]) -> None:
     assert cls.source
     assert cls.__doc__
     for kind, settings in cls.presets.items():
@@ -62,7 +62,7 @@ def test_presets_and_documents(cls: type[Algorithm]) -> None:
 
 
 @pytest.mark.parametrize("cls", [*SEGMENTS, *FAMILY], ids=lambda cls: cls.name)
-def test_group_methods_take_1024_steps_an_iteration_on_control(cls: type[Algorithm]) -> None:
+def test_group_methods_take_1024_steps_an_iteration_on_control(cls: type[Method]) -> None:
     """Equal data per iteration makes the control rows comparable; 512 steps critic-free."""
     control = cls.presets["control"]
     for settings, steps in (
@@ -74,9 +74,10 @@ def test_group_methods_take_1024_steps_an_iteration_on_control(cls: type[Algorit
 
 
 def test_floors_do_not_learn() -> None:
-    for cls, floor in ((Reference, "reference"), (Random, "random")):
+    for cls, policy in ((Reference, "reference"), (Random, "random")):
         method = cls(cls.Config())
-        assert method.floor == floor
+        assert isinstance(method, Floor) and not isinstance(method, Algorithm)
+        assert method.policy == policy
         assert method.needs.data == "nothing"
         assert method.regime == "no training"
-    assert all(cls.floor is None for cls in ALL if cls not in (Reference, Random))
+    assert all(issubclass(cls, Algorithm) for cls in ALL if cls not in (Reference, Random))

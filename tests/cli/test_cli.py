@@ -15,7 +15,7 @@ import pytest
 import pairbench
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
-from pairbench.results.folder import load_records
+from pairbench.results.load import load_records
 
 RUN = ("run", "--algorithms", "grpo", "--tasks", "preference-bandit", "--budget-steps", "2000")
 

@@ -16,7 +16,7 @@ import pytest
 from pairbench.experiments.suite import load_suite
 from pairbench.leaderboard import Board, build, compare
 from pairbench.leaderboard.text import cell
-from pairbench.results.folder import load_records
+from pairbench.results.load import load_records
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "halfcheetah-v4"

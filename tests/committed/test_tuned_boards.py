@@ -12,7 +12,7 @@ import pytest
 from pairbench.experiments.tuning import Trial, read_study
 from pairbench.leaderboard import build, compare
 from pairbench.leaderboard.text import cell
-from pairbench.results.folder import load_records
+from pairbench.results.load import load_records
 from pairbench.text import number
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,9 +16,12 @@ from pairbench.experiments.launch.base import Ended
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.reproduce import changes, compare, rebuild
 from pairbench.leaderboard import build
-from pairbench.results.folder import Store, as_json, load_records, read_series
+from pairbench.results.columns import read_series
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.marks import MARKS, keep, marks
 from pairbench.results.record import RunRecord
+from pairbench.results.record_file import as_json
 
 
 @pytest.fixture(scope="module")

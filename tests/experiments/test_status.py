@@ -11,11 +11,10 @@ import pytest
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import execute
-from pairbench.experiments.suite import plan
 from pairbench.experiments.status import IDLE, SILENT, look, profiles, render
+from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
-from pairbench.results.heartbeat import Diary, read_log, sign_of_life
-from pairbench.training.loop import Progress
+from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
 from tests.faults.forked import Here
 from tests.support.records import record
 
@@ -34,16 +33,17 @@ def test_states_of_runs(tmp_path: Path) -> None:
     store.write(record("ppo", 0))
     running, waiting, dead, hung = (record("dpo", seed) for seed in range(4))
     runs = (done, running, waiting, dead, hung)
-    with Diary(store.diary(running.spec), running.spec) as diary:
-        diary.advanced(Progress(0.25, 3, 1.5, 60.0))
-        diary._write()
-        live = sign_of_life(store.diary(running.spec))
+    with RunLog(store.log(running.spec), running.spec) as log:
+        log.advanced(0.25, 3, 1.5, 60.0)
+        log._write()
+        live = heartbeat_path(store.log(running.spec))
         for other, idle, old in ((dead, 0.0, SILENT + 1), (hung, IDLE + 1, 0.0)):
             sign = {**json.loads(live.read_text()), "identity": other.identity, "idle": idle}
-            path = sign_of_life(store.diary(other.spec))
+            path = heartbeat_path(store.log(other.spec))
             path.write_text(json.dumps({**sign, "seed": other.seed}))
             age(path, old)
-        store.grid.write_text(json.dumps({"runs": {r.identity: f"{r.row} {r.seed}" for r in runs}}))
+        names = {r.identity: f"{r.row} {r.seed}" for r in runs}
+        store.driver_heartbeat.write_text(json.dumps({"runs": names}))
         found = look(tmp_path)
         states = {run.identity: run for run in found.runs}
         assert {one: states[one].state for one in states} == {
@@ -61,7 +61,7 @@ def test_states_of_runs(tmp_path: Path) -> None:
         assert "has been silent for 0:31: run it again" in states[dead.identity].detail
         assert "has ended no iteration for 15:01" in states[hung.identity].detail
         assert "dpo on halfcheetah-v4, seed 0" in render(found)
-        age(store.grid, SILENT + 1)  # the call that was to run the rest is gone
+        age(store.driver_heartbeat, SILENT + 1)  # the call that was to run the rest is gone
         assert look(tmp_path).counts["waiting"] == 0
     assert not live.exists()
     assert look(tmp_path).counts["running"] == 0
@@ -73,7 +73,7 @@ def test_a_run_leaves_its_log_and_what_its_seconds_went_into(tmp_path: Path) -> 
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 1000})
     store = Store(tmp_path)
     (done,) = execute(runs, store, Here()).finished
-    lines = read_log(store.diary(done.spec))
+    lines = read_log(store.log(done.spec))
     assert lines[0]["event"] == "started"
     assert lines[-1]["event"] == "ended"
     assert lines[-1]["status"] == "finished"
@@ -81,7 +81,7 @@ def test_a_run_leaves_its_log_and_what_its_seconds_went_into(tmp_path: Path) -> 
     assert {"collect", "update", "evaluate"} <= set(spent_on)
     assert 0.5 * done.cost.seconds < sum(spent_on.values()) <= 1.05 * done.cost.seconds
     assert "grpo on preference-bandit, seed 0" in profiles([done], tmp_path)
-    assert not list(store.grid.parent.glob("*.json"))
-    with store.diary(done.spec).open("a") as file:
+    assert not list(store.driver_heartbeat.parent.glob("*.json"))
+    with store.log(done.spec).open("a") as file:
         file.write('{"event": "cut o')  # by its writer's death
-    assert read_log(store.diary(done.spec)) == lines
+    assert read_log(store.log(done.spec)) == lines

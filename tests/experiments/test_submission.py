@@ -18,16 +18,12 @@ import pytest
 import pairbench
 from pairbench.cli.main import main
 from pairbench.experiments import submission as submit
-from pairbench.results.folder import (
-    Store,
-    as_json,
-    load_records,
-    read_record,
-    read_series,
-    write_series,
-)
+from pairbench.results.columns import read_series, write_series
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import RunRecord
+from pairbench.results.record_file import as_json, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 

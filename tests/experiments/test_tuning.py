@@ -20,17 +20,17 @@ from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Event, Job
 from pairbench.experiments.runner import run
-from pairbench.experiments.suite import plan
-from pairbench.experiments.suite import Suite, load_suite
+from pairbench.experiments.suite import Suite, load_suite, plan
 from pairbench.experiments.tuning import DRAWN, Outcome, Study, Trial, propose, tune
 from pairbench.experiments.tuning import render as as_table
 from pairbench.leaderboard import build, render
 from pairbench.registry import BUILT_IN, entries, get_algorithm
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 BANDIT = "preference-bandit"
 RESULTS = Path(__file__).resolve().parents[2] / "results"

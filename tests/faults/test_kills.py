@@ -14,7 +14,8 @@ import pytest
 
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import Plan, plan
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from pairbench.seeding import generator
 from pairbench.training import provenance

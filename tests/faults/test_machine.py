@@ -21,11 +21,11 @@ from pairbench.experiments.launch.local import Local
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
-from pairbench.experiments.suite import plan
 from pairbench.experiments.status import look
-from pairbench.experiments.suite import Plan
-from pairbench.results.folder import Store, load_records
+from pairbench.experiments.suite import Plan, plan
+from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
+from pairbench.results.load import load_records
 from tests.faults.forked import Here
 from tests.support.grids import outcome, same, wait_for
 
@@ -91,13 +91,13 @@ def test_a_full_disk_ends_the_call_in_one_sentence_and_costs_no_run(tmp_path: Pa
 def test_a_checkpoint_that_cannot_be_saved_costs_no_run(tmp_path: Path) -> None:
     (spec,) = grid("0").specs
     with disk(tmp_path / "disk", "1m") as folder:
-        checkpoint, diary = folder / "c.safetensors", tmp_path / "d.jsonl"
-        job = Job(spec, checkpoint, Execution(checkpoint_seconds=0.0), diary=diary)
+        checkpoint, log = folder / "c.safetensors", tmp_path / "d.jsonl"
+        job = Job(spec, checkpoint, Execution(checkpoint_seconds=0.0), log=log)
         fill(folder / "filler")
         end = decode(spec.identity, perform(encode(job), lambda progress: None))
         assert end.record.status == "finished"
         assert [path.name for path in folder.iterdir()] == ["filler"]
-    assert "cannot be saved (No space left on device)" in diary.read_text()
+    assert "cannot be saved (No space left on device)" in log.read_text()
 
 
 def test_a_read_only_folder_is_one_sentence_and_can_be_read(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_hangs_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
         """Stops the worker dead, once its run is under way."""
 
         def tick(self, tally: Tally) -> None:
-            if store.diary(runs.specs[0]).exists() and not tally.failed:
+            if store.log(runs.specs[0]).exists() and not tally.failed:
                 os.kill(launcher._workers[0]._process.pid, signal.SIGSTOP)
 
     began = time.monotonic()
@@ -190,14 +190,14 @@ def test_sigterm_saves_the_runs_and_says_so(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    wait_for(lambda: [line for line in read_log(store.diary(spec)) if "spent" in line], 300.0)
+    wait_for(lambda: [line for line in read_log(store.log(spec)) if "spent" in line], 300.0)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
     assert errors.splitlines()[-1] == "pairbench: terminated: the same command continues from here"
     assert store.checkpoint(spec).exists()
     assert store.find(spec) == (None, None)
-    assert '"event": "stopped"' in store.diary(spec).read_text()
+    assert '"event": "stopped"' in store.log(spec).read_text()
     assert look(tmp_path).counts["running"] == 0
 
 

@@ -24,9 +24,9 @@ with atheris.instrument_imports(include=["pairbench"]):
     from pairbench.experiments.suite import expand, load_suite
     from pairbench.experiments.tuning import Study, read_study
     from pairbench.language.data.load import _records
-    from pairbench.results.folder import Unreadable, as_json, read_record
     from pairbench.results.heartbeat import read_log
     from pairbench.results.marks import MARKS, marks
+    from pairbench.results.record_file import Unreadable, as_json, read_record
     from pairbench.training.checkpoint import load_state, save_state
 
 from tests.support.records import record
@@ -80,7 +80,7 @@ def a_study(data: bytes, folder: Path) -> None:
 def signs(data: bytes, folder: Path) -> None:
     """Signs of life, logs and marks, which are left out where they are none."""
     (folder / ".runs").mkdir(exist_ok=True)
-    for name in (".runs/0.json", ".runs/grid.json", MARKS):
+    for name in (".runs/0.json", ".runs/driver.json", MARKS):
         (folder / name).write_bytes(data)
     read_log(folder / MARKS)
     marks(folder)

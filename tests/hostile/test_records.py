@@ -22,19 +22,14 @@ from pairbench.experiments.status import render as render_status
 from pairbench.experiments.submission import copy
 from pairbench.experiments.submission import look as look_at
 from pairbench.leaderboard import FORMATS, build, render, write_site
+from pairbench.results.columns import read_series, read_texts
 from pairbench.results.files import strict_json
-from pairbench.results.folder import (
-    Store,
-    Unreadable,
-    as_json,
-    load_records,
-    query,
-    read_record,
-    read_series,
-    read_texts,
-)
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.marks import MARKS, marks
+from pairbench.results.query import query
 from pairbench.results.record import RunRecord, digest
+from pairbench.results.record_file import Unreadable, as_json, read_record
 from tests.support.records import record
 
 GOOD = as_json(record("grpo", 0)).decode()
@@ -198,13 +193,13 @@ def test_series_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_signs_of_life_and_marks_that_are_none_do_no_harm(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(record("grpo", 0))
-    store.grid.parent.mkdir()
+    store.driver_heartbeat.parent.mkdir()
     signs = [b"", b"[]", b"[" * 100_000, b'{"identity": {"a": 1}, "spent": "x", "idle": NaN}',
              b'{"identity": "x", "row": "\\u001b[31m", "seconds": 1e999, "idle": 1e300}',
              b'{"runs": [1]}', b'{"runs": {"a": {"b": 1}}}']  # fmt: skip
     for number, sign in enumerate(signs):
-        (store.grid.parent / f"{number:016x}.json").write_bytes(sign)
-        store.grid.write_bytes(sign)
+        (store.driver_heartbeat.parent / f"{number:016x}.json").write_bytes(sign)
+        store.driver_heartbeat.write_bytes(sign)
         (tmp_path / MARKS).write_bytes(sign + b"\n\xff\n")
         assert "\x1b" not in render_status(look(tmp_path))
         assert marks(tmp_path) == []

@@ -29,7 +29,7 @@ from pairbench.results.record import RunRecord, RunSpec
 from pairbench.seeding import Streams
 from pairbench.tasks.preference_file import PreferenceFile
 from pairbench.tasks.toy_dialogue import ToyDialogue
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 SMALL = {"sft_steps": 8, "evaluation_prompts": 6, "completion_tokens": 5, "pair_tokens": 6}
 ROWS: dict[str, dict[str, Any]] = {

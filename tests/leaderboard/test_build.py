@@ -11,7 +11,7 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Cost
 from pairbench.leaderboard import Board, build, compare
 from pairbench.leaderboard.build import budget_label
-from pairbench.leaderboard.text import columns
+from pairbench.leaderboard.columns import columns
 from pairbench.results.record import Budget, CurvePoint, RunRecord
 from tests.support.records import ROWS, board_records, language_records, record
 

@@ -82,7 +82,7 @@ def test_rows_by_digest_and_left_out_seeds() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "says"),
     [
-        ("grop", "ppo", "no row 'grop' on halfcheetah-v4: did you mean grpo"),
+        ("grop", "ppo", "no row 'grop' on halfcheetah-v4; did you mean grpo"),
         ("ppo", "hard-pair", "no row 'hard-pair'.*did you mean hard-pair-grpo"),
         ("ppo", "ppo", "are the same row"),
         ("ppo", "orpo", "share no finished seed"),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard import build, overall, render_overall, write_site
-from pairbench.leaderboard.overall import LEVELS, OVERALL_FORMATS
+from pairbench.leaderboard import build, overall, render, write_site
+from pairbench.leaderboard.formats import OVERALL_FORMATS
+from pairbench.leaderboard.overall import LEVELS
 from pairbench.results.record import RunRecord
 from tests.support.records import board_records, record
 
@@ -113,8 +114,8 @@ def test_which_tasks() -> None:
 def test_formats(format: str) -> None:
     board = overall(two_tasks())
     assert board is not None
-    text = render_overall(board, format)
-    assert text.endswith("\n") and text == render_overall(board, format)
+    text = render(board, format)
+    assert text.endswith("\n") and text == render(board, format)
     assert "0.750" in text or "0.75" in text
     if format == "json":
         assert json.loads(text)["rows"][0]["score"]["iqm"] == board.rows[0].score.iqm
@@ -125,7 +126,7 @@ def test_formats(format: str) -> None:
     else:
         assert "0 is reference (10)" in text and "c" in text
     with pytest.raises(PairBenchError, match="did you mean json"):
-        render_overall(board, "jsno")
+        render(board, "jsno")
 
 
 def test_the_site_has_it_where_there_is_one(tmp_path: Path) -> None:

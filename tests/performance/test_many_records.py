@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pairbench.leaderboard import build
-from pairbench.results.folder import Store, as_json, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
+from pairbench.results.record_file import as_json
 from tests.support.records import ROWS, record
 
 pytestmark = pytest.mark.performance

@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from pairbench.results.cache import Row, write_part
-from pairbench.results.folder import COMPACT, Store, as_json
+from pairbench.results.folder import Store
+from pairbench.results.layout import COMPACT
 from pairbench.results.record import RunRecord
+from pairbench.results.record_file import as_json
 from tests.support.records import ROWS, record
 
 pytestmark = pytest.mark.performance
@@ -31,7 +33,7 @@ MOST_MB = 1_000
 RANK = """
 import json, resource, sys, time
 from pairbench.leaderboard import build
-from pairbench.store import load_by_task
+from pairbench.results.load import load_by_task
 told = {"records": 0, "boards": 0, "load": 0.0, "rank": 0.0}
 parts = load_by_task(sys.argv[1])
 while True:

@@ -22,8 +22,10 @@ from pairbench.registry import get_algorithm, get_task
 from pairbench.results.folder import Store
 from pairbench.results.record import Budget, Protocol, RunSpec
 from pairbench.seeding import Streams
-from pairbench.training import loop as trainer
-from pairbench.training.loop import Run, train
+from pairbench.training import loop as loop_module
+from pairbench.training.loop import Loop
+from pairbench.training.run import Run
+from pairbench.training.train import train
 from tests.performance.test_collection import Limit, seconds
 
 pytestmark = pytest.mark.performance
@@ -49,14 +51,14 @@ def cell(
     return expand(Suite(name="speed", protocol=rules, rows=(row,))).specs[0]
 
 
-def loop(spec: RunSpec, threads: int) -> trainer._Loop:
+def loop(spec: RunSpec, threads: int) -> Loop:
     """Returns a started training loop after a first iteration, to be timed further."""
     cls, task_class = get_algorithm(spec.algorithm), get_task(spec.task)
     algorithm = cls(cls.Config(**spec.algorithm_config))
     task = task_class(task_class.Config(**spec.task_config))
     streams = Streams(0)
     run = Run(spec, algorithm, task, task.start(algorithm, streams, threads), streams)
-    started = trainer._Loop(run, None, 0.0)
+    started = Loop(run, None, 0.0)
     started.iterate()
     return started
 
@@ -160,8 +162,8 @@ def test_the_machine_around_training_costs_little(
         return call
 
     monkeypatch.setattr(Run, "report", timed(Run.report))
-    monkeypatch.setattr(trainer._Loop, "measure", timed(trainer._Loop.measure))
-    monkeypatch.setattr(trainer._Loop, "save_if_due", timed(trainer._Loop.save_if_due))
+    monkeypatch.setattr(loop_module, "measure", timed(loop_module.measure))
+    monkeypatch.setattr(Loop, "save_if_due", timed(Loop.save_if_due))
     spec = cell("grpo", steps=100_000, evaluations=1)
     store = Store(tmp_path)
     said: list[Advanced] = []

@@ -20,17 +20,14 @@ import pairbench
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.results import cache as module
-from pairbench.results import folder as store_module
+from pairbench.results import record_file
 from pairbench.results.cache import Row, compact, write_part
-from pairbench.results.folder import (
-    COMPACT,
-    Store,
-    as_json,
-    load_by_task,
-    load_records,
-    write_columns,
-)
+from pairbench.results.columns import write_columns
+from pairbench.results.folder import Store
+from pairbench.results.layout import COMPACT
+from pairbench.results.load import load_by_task, load_records
 from pairbench.results.record import RunRecord
+from pairbench.results.record_file import as_json
 from tests.support.records import board_records, record
 
 TASKS = ("halfcheetah-v4", "preference-bandit")
@@ -67,7 +64,7 @@ def no_files_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(store_module, "record_bytes", refuse)
+    monkeypatch.setattr(record_file, "record_bytes", refuse)
 
 
 FORMS: list[list[str]] = [

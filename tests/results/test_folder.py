@@ -14,19 +14,13 @@ import pytest
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.suite import plan
-from pairbench.results import folder as store_module
-from pairbench.results.folder import (
-    Store,
-    Unreadable,
-    as_json,
-    load_records,
-    load_series,
-    query,
-    read_record,
-    read_series,
-    read_texts,
-)
+from pairbench.results.columns import load_series, read_series, read_texts
+from pairbench.results.folder import Store
+from pairbench.results.layout import PAGES
+from pairbench.results.load import load_records
+from pairbench.results.query import query
 from pairbench.results.record import Failure, RunRecord
+from pairbench.results.record_file import Unreadable, as_json, read_record
 
 SERIES = {
     "loss": np.array([3.0, 2.0, 1.0], dtype=np.float32),
@@ -246,7 +240,7 @@ def test_records_and_series_answer_sql(store: Store) -> None:
 
 def test_pages_in_the_folder_are_no_records(store: Store) -> None:
     store.write(finished())
-    pages = store.root / store_module.PAGES
+    pages = store.root / PAGES
     pages.mkdir()
     (pages / "board.json").write_text("{}")
     assert load_records(store.root).problems == []

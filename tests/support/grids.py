@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pairbench.experiments.suite import Plan
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pairbench.algorithm import Algorithm
 from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.tasks.preference_bandit import PreferenceBandit
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 
 def two_steps(cls: type[Algorithm], seed: int = 0, **settings: Any) -> RunRecord:

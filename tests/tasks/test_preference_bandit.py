@@ -23,7 +23,7 @@ from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
 from pairbench.tasks.preference_bandit import PreferenceBandit
-from pairbench.training.loop import train
+from pairbench.training.train import train
 from tests.support.fixtures import close
 
 METHODS: list[type[Algorithm]] = [PPO, GRPO, SoftPairGRPO, HardPairGRPO, DPO, ORPO]

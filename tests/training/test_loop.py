@@ -14,9 +14,11 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.tasks.preference_bandit import PreferenceBandit
-from pairbench.training import loop as trainer
+from pairbench.training import train as training
 from pairbench.training.checkpoint import load_state
-from pairbench.training.loop import SERIES, Progress, Run, train
+from pairbench.training.run import Progress, Run
+from pairbench.training.series import SERIES
+from pairbench.training.train import train
 
 LEARNERS = ("ppo", "grpo", "soft-pair-grpo", "hard-pair-grpo", "dpo", "orpo", "gdpo", "pods")
 
@@ -78,7 +80,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(
     path = tmp_path / "run.safetensors"
     with monkeypatch.context() as patch:
         if damage == "other code":
-            patch.setattr(trainer, "code_version", lambda origin: "another commit")
+            patch.setattr(training, "code_version", lambda origin: "another commit")
         train(cell(seed=3 if damage == "other run" else 0), checkpoint=path, checkpoint_seconds=0.0)
     kept = path.read_bytes()[:200] if damage == "truncated" else path.read_bytes()
     path.write_bytes(kept)

@@ -76,6 +76,10 @@ class Execution:
         return replace(self, workers=max(1, runs) if cluster else available_cores())
 
 
+ALONE = Execution(workers=1)
+"""One run at a time on this machine, with nothing special."""
+
+
 def available_cores() -> int:
     """Returns the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -90,16 +94,16 @@ class Job:
         checkpoint: file it resumes from and saves to.
         execution: what it is given.
         iterations: stop after so many, for a look at the run's beginning; None: to its end.
-        diary: file of its log; its sign of life is beside it. None: it leaves neither.
+        log: file of its log; its heartbeat is beside it. None: it leaves neither.
         url: where the results are kept, if that is no folder; the two files are then those of the
             same names in the working folder of the machine that it runs on.
     """
 
     spec: RunSpec
     checkpoint: Path
-    execution: Execution = Execution()
+    execution: Execution = ALONE
     iterations: int | None = None
-    diary: Path | None = None
+    log: Path | None = None
     url: str | None = None
 
     def overdue(self, began: float) -> bool:

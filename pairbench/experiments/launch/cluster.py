@@ -1,7 +1,7 @@
 """What launchers on a cluster share: jobs that wait, jobs that run, and how far those are.
 
 A cluster's nodes must have PairBench installed and see the results folder: the checkpoints are
-there, and so are the signs of life by which a run's progress is known here.
+there, and so are the heartbeats by which a run's progress is known here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairbench.experiments.launch.base import Advanced, Event, Job, timed_out
-from pairbench.results.heartbeat import read_state, sign_of_life
+from pairbench.results.files import read_json_object
+from pairbench.results.heartbeat import heartbeat_path
 
 LOOK = 1.0  # seconds between two looks at what the runs have left behind
 
@@ -25,8 +26,8 @@ class Handed:
 
     job: Job
     handle: Any
-    began: float | None = None  # monotonic seconds of its first sign of life, None: it waits
-    sign: Mapping[str, Any] = field(default_factory=dict)
+    began: float | None = None  # monotonic seconds of its first heartbeat, None: it waits
+    heartbeat: Mapping[str, Any] = field(default_factory=dict)
     gone: float | None = None  # monotonic seconds at which it was first seen to be no more
 
 
@@ -83,16 +84,16 @@ class Remote(ABC):
     def _look(self, task: Handed) -> Event | None:
         """How far a task is, if that is news; one whose time is up is killed."""
         job = task.job
-        sign = (read_state(sign_of_life(job.diary)) if job.diary is not None else None) or {}
-        if sign and task.began is None:
+        now = (read_json_object(heartbeat_path(job.log)) if job.log is not None else None) or {}
+        if now and task.began is None:
             task.began = time.monotonic()
         if task.began is not None and job.overdue(task.began):
             self._cancel(task)
             self._running.remove(task)
             return timed_out(job)
-        if sign == task.sign or "spent" not in sign:
+        if now == task.heartbeat or "spent" not in now:
             return None
-        task.sign = sign
+        task.heartbeat = now
         return Advanced(
-            job.spec.identity, sign["spent"], sign["iteration"], sign["reward"], sign["seconds"]
+            job.spec.identity, now["spent"], now["iteration"], now["reward"], now["seconds"]
         )

@@ -25,7 +25,7 @@ from pairbench.experiments.launch.base import (
     failed,
     required,
 )
-from pairbench.experiments.launch.cluster import Remote, Handed
+from pairbench.experiments.launch.cluster import Handed, Remote
 from pairbench.experiments.launch.worker import decode, encode, perform
 
 FORWARDED = ("PAIRBENCH_DATA", "HF_HOME", "HF_HUB_OFFLINE")

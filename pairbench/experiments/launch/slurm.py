@@ -28,13 +28,13 @@ from pairbench.experiments.launch.base import (
     failed,
     required,
 )
-from pairbench.experiments.launch.cluster import Remote, Handed
+from pairbench.experiments.launch.cluster import Handed, Remote
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.results.files import atomic_write
 
 SCAN = 1.0  # seconds between two looks at the folder
 GRACE = 5.0  # seconds for which a shared folder may still hide the report of a job that ended
-ORPHANED = 600.0  # seconds without a sign of life from this process after which a job leaves
+ORPHANED = 600.0  # seconds without a heartbeat of this process after which a job leaves
 ASK = 60.0  # seconds between a job's looks for that
 
 

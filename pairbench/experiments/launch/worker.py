@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pairbench.experiments.launch.base import Event, Job
-    from pairbench.training.loop import Progress
+    from pairbench.training.run import Progress
 
 PATIENCE = 5.0  # seconds an iteration is given to end, so that the checkpoint has it
 
@@ -42,7 +42,7 @@ def encode(job: Job) -> str:
             "threads": job.execution.threads,
             "checkpoint_seconds": job.execution.checkpoint_seconds,
             "iterations": job.iterations,
-            "diary": str(job.diary.absolute()) if job.diary is not None else None,
+            "log": str(job.log.absolute()) if job.log is not None else None,
             "url": job.url,
         }
     )
@@ -93,26 +93,26 @@ def perform(
     """
     from pairbench.errors import Interrupted, PairBenchError
     from pairbench.experiments.launch.base import failed
-    from pairbench.results.heartbeat import Diary
+    from pairbench.results.heartbeat import RunLog
     from pairbench.results.record import RunSpec
-    from pairbench.training.loop import train
+    from pairbench.training.train import train
 
     job: dict[str, Any] = json.loads(line)
     spec = RunSpec.model_validate(job["spec"])
-    checkpoint, log = Path(job["checkpoint"]), Path(job["diary"]) if job["diary"] else None
+    checkpoint, path = Path(job["checkpoint"]), Path(job["log"]) if job["log"] else None
     warning = None
     with ExitStack() as stack:
-        if job["url"] is not None and log is not None:
+        if job["url"] is not None and path is not None:
             from pairbench.results.url.sync import Courier
 
-            courier = stack.enter_context(Courier(job["url"], checkpoint.name, log.name))
-            checkpoint, log, warning = courier.checkpoint, courier.log, courier.warning
-        diary = stack.enter_context(Diary(log, spec))
+            courier = stack.enter_context(Courier(job["url"], checkpoint.name, path.name))
+            checkpoint, path, warning = courier.checkpoint, courier.log, courier.warning
+        log = stack.enter_context(RunLog(path, spec))
         if warning is not None:
-            diary.note("warning", text=warning)
+            log.note("warning", text=warning)
 
         def advanced(progress: Progress) -> None:
-            diary.advanced(progress)
+            log.advanced(**vars(progress))
             send(json.dumps({"advanced": vars(progress)}))
 
         series: Mapping[str, str] = {}
@@ -126,18 +126,18 @@ def perform(
                 checkpoint_seconds=job["checkpoint_seconds"],
                 iterations=job["iterations"],
                 on_progress=advanced,
-                warn=lambda text: diary.note("warning", text=text),
+                warn=lambda text: log.note("warning", text=text),
                 stopping=stopping,
             )
         except PairBenchError as error:
             record = failed(spec, error)
         except Interrupted:
-            diary.note("stopped", reason="its process was asked to end")
+            log.note("stopped", reason="its process was asked to end")
             raise
         else:
             record, series, texts = result.record, pack(result.series), result.texts
             spent_on = {name: round(seconds, 3) for name, seconds in result.spent_on.items()}
-        diary.note(
+        log.note(
             "ended", status=record.status, reason=record.reason, seconds=record.cost.seconds,
             spent_on=spent_on,
         )  # fmt: skip

@@ -11,7 +11,6 @@ UltraFeedback, binarised as in Tunstall et al. 2023 (arXiv 2310.16944).
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import hashlib
 import io
@@ -30,7 +29,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import check_parquet, read_file
+from pairbench.results.files import read_untrusted, refuse_large_parquet
+from pairbench.text import did_you_mean
 
 MOST_BYTES = 2**32
 """What a file of pairs may unpack to: twenty times UltraFeedback."""
@@ -157,10 +157,9 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
         name = path.name.removesuffix(".gz").removesuffix(_suffix(path))
         return _preferences(name, *_clean(_from_file(path, "file", name)), "local")
     names = [*_PARTS, "toy-dialogue"]
-    near = difflib.get_close_matches(dataset, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
     raise PairBenchError(
-        f"no data set is named {dataset!r}: {hint} (a file of pairs ends in {', '.join(SUFFIXES)})"
+        f"no data set is named {dataset!r}{did_you_mean(dataset, names)} "
+        f"(a file of pairs ends in {', '.join(SUFFIXES)})"
     )
 
 
@@ -439,7 +438,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _read(path: Path) -> bytes:
     try:
-        data = read_file(path, MOST_BYTES)
+        data = read_untrusted(path, MOST_BYTES)
         if path.suffix != ".gz":
             return data
         with gzip.open(io.BytesIO(data)) as file:
@@ -478,7 +477,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise PairBenchError(f"{path} cannot be read: there is no such file")
     with duckdb.connect() as connection:
         try:
-            check_parquet(connection, path, MOST_BYTES)
+            refuse_large_parquet(connection, path, MOST_BYTES)
             table = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
             names = [column[0] for column in table.description or ()]
             rows = table.fetchall()

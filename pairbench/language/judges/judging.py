@@ -26,12 +26,14 @@ from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse
 from pairbench.language.judges.panel import Oracle
 from pairbench.language.task import LanguageTask, prompt_id
 from pairbench.leaderboard import build
-from pairbench.leaderboard.build import BASELINE, Board, Rate, distinct, rate
+from pairbench.leaderboard.build import BASELINE, Board, distinct
+from pairbench.leaderboard.rows import Rate, rate
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
-from pairbench.results.folder import Store, read_texts
+from pairbench.results.columns import read_texts
+from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
-from pairbench.text import near, number, printable
+from pairbench.text import did_you_mean, number, printable
 
 BUDGET = 1000
 """Requests that one call may send, by default."""
@@ -245,8 +247,8 @@ def judge(
     for name in (*rows, anchor):
         if name not in known:
             raise PairBenchError(
-                f"no row {name!r} of {chosen.title} has a finished run at these seeds: did you "
-                f"mean {', '.join(near(name, known)) or 'another --seeds'}?"
+                f"no row {name!r} of {chosen.title} has a finished run at these seeds"
+                f"{did_you_mean(name, known) or ': choose other --seeds'}"
             )
     wanted = [name for name in known if name == anchor or not rows or name in rows]
     language = _task(chosen)
@@ -331,8 +333,8 @@ def _board(records: list[RunRecord], task: str | None, board: str | None) -> Boa
         raise PairBenchError(f"several tasks have completions: choose one of {', '.join(tasks)}")
     if task is not None and task not in tasks:
         raise PairBenchError(
-            f"no finished run of a task {task!r} has kept its completions: did you mean "
-            f"{', '.join(near(task, tasks))}?"
+            f"no finished run of a task {task!r} has kept its completions"
+            f"{did_you_mean(task, tasks)}"
         )
     runs = {record.identity for record in kept}
     boards = [b for b in build(records, task or tasks[0]) if runs & b.identities]
@@ -351,7 +353,7 @@ def _anchor(algorithms: Mapping[str, str], baseline: str, board: Board) -> str:
             return name
     raise PairBenchError(
         f"no row {baseline!r} on {board.title} to compare with: run it, or choose another by "
-        f"--baseline ({', '.join(near(baseline, algorithms))})"
+        f"--baseline{did_you_mean(baseline, algorithms)}"
     )
 
 

@@ -144,11 +144,9 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
         batch, compared, shown = self._teacher.label(batch.check(), scores, needs, draws)
         self.comparisons += compared
         self.scores += shown
-        batch = self.algorithm.select(batch)
         per_iteration = self.args.steps_per_generation * self.num_iterations
         progress = self.state.global_step / max(self.state.max_steps, 1)
-        with torch.no_grad():
-            return batch, self.algorithm.prepare(batch, progress, self._step // per_iteration)
+        return self.algorithm.study(batch, progress, self._step // per_iteration)
 
     def _minibatches(self, batch: Batch, signal: Signal, count: int) -> list[dict[str, Any]]:
         """Returns one epoch's minibatches of all processes.

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Needs
+from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Method, Needs
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.seeding import derive
 
 if TYPE_CHECKING:
     from pairbench.language.task import LanguageTask
-    from pairbench.training.loop import Run
+    from pairbench.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class Hosted(TRLRow):
         job.run.cost.scores = self._trainer.scores
 
 
-def unhosted(algorithm: Algorithm, kind: str) -> str | None:
+def unhosted(algorithm: Method, kind: str) -> str | None:
     """Returns one sentence on why TRL's GRPO trainer cannot run a method, or None."""
     needs = algorithm.needs
     if kind != "language":

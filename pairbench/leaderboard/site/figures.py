@@ -15,12 +15,13 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import KL, Board, Row, build
+from pairbench.leaderboard.build import Board, build
 from pairbench.leaderboard.overall import overall
+from pairbench.leaderboard.rows import KL, Row
 from pairbench.leaderboard.site.pages import AXES, frontier, profile, score_name
 from pairbench.results.files import atomic_write
 from pairbench.results.record import RunRecord
-from pairbench.text import near, printable
+from pairbench.text import did_you_mean, printable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
@@ -107,8 +108,7 @@ def _chosen(board: Board, names: Sequence[str]) -> list[Row]:
     for name in names:
         if name not in there:
             raise PairBenchError(
-                f"no row {name!r} with results on {board.title}: did you mean "
-                f"{', '.join(near(name, there))}?"
+                f"no row {name!r} with results on {board.title}{did_you_mean(name, there)}"
             )
     return [there[name] for name in names or there]
 
@@ -196,9 +196,7 @@ def _overall_profile(figure: Figure, records: list[RunRecord], names: Sequence[s
     there = {row.row: row for row in board.rows}
     for name in names:
         if name not in there:
-            raise PairBenchError(
-                f"no row {name!r} on all tasks: did you mean {', '.join(near(name, there))}?"
-            )
+            raise PairBenchError(f"no row {name!r} on all tasks{did_you_mean(name, there)}")
     axes = figure.add_subplot()
     lines = {}
     for k, name in enumerate(names or there):

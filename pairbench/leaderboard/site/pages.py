@@ -13,20 +13,20 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pairbench import statistics
-from pairbench.leaderboard.build import KL, Board, CurveBand, Pair, Rate, Row
-from pairbench.leaderboard.overall import Overall, cells, explained, headings
+from pairbench.leaderboard.build import Board, Pair
+from pairbench.leaderboard.columns import Column, Interval, columns
+from pairbench.leaderboard.overall import Overall
+from pairbench.leaderboard.rows import KL, CurveBand, Rate, Row
+from pairbench.leaderboard.site.names import OVERALL, algorithm_file, run_file
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
 from pairbench.leaderboard.text import (
-    OVERALL,
-    Column,
-    Interval,
-    algorithm_file,
     cell,
-    columns,
+    cells,
+    explained,
+    headings,
     middle,
     percent,
     protocol_line,
-    run_file,
 )
 from pairbench.text import number
 

@@ -20,19 +20,20 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import CAVEAT, JUDGES, Board, Row, build, distinct, flat
-from pairbench.leaderboard.overall import overall, render_overall
-from pairbench.leaderboard.site.pages import board_page, environment, index_page
-from pairbench.leaderboard.site.sparklines import SHOWN, Series, drawn, scale, thin
-from pairbench.leaderboard.text import (
+from pairbench.leaderboard.build import CAVEAT, JUDGES, Board, build, distinct, flat
+from pairbench.leaderboard.formats import render
+from pairbench.leaderboard.overall import overall
+from pairbench.leaderboard.rows import Row
+from pairbench.leaderboard.site.names import (
     OVERALL,
     SITE_FORMATS,
     algorithm_file,
-    cell,
-    render,
     run_file,
     slugs,
 )
+from pairbench.leaderboard.site.pages import board_page, environment, index_page
+from pairbench.leaderboard.site.sparklines import SHOWN, Series, drawn, scale, thin
+from pairbench.leaderboard.text import cell
 from pairbench.registry import entries, get_algorithm
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
@@ -80,7 +81,7 @@ def write_site(
     both = overall(kept, boards=boards)
     if both is not None:
         for suffix, format in SITE_FORMATS.items():
-            texts[f"{OVERALL}.{suffix}"] = render_overall(both, format)
+            texts[f"{OVERALL}.{suffix}"] = render(both, format)
     texts["style.css"] = (
         files("pairbench.leaderboard.site").joinpath("static/style.css").read_text("utf-8")
     )

@@ -19,7 +19,7 @@ from pairbench.papers.claims import (
 )
 from pairbench.papers.claims.core import CLAIMS, Claim, Number, Result, check
 from pairbench.papers.claims.report import FORMATS, load, render, write_site
-from pairbench.text import nearest
+from pairbench.text import did_you_mean
 
 GROUPS = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
 """The modules that hold the claims, in the order in which their claims are listed."""
@@ -41,7 +41,7 @@ def run(
     """
     wanted = set(ids)
     for name in sorted(wanted - set(CLAIMS)):
-        raise PairBenchError(f"there is no claim {name!r}{nearest(name, list(CLAIMS))}")
+        raise PairBenchError(f"there is no claim {name!r}{did_you_mean(name, CLAIMS)}")
     order = [group.GROUP for group in GROUPS]
     listed = sorted(CLAIMS.values(), key=lambda claim: order.index(claim.group))
     chosen = [claim for claim in listed if not wanted or claim.id in wanted]

@@ -44,7 +44,9 @@ FOUR = Problem(
 def method(name: str, **settings: Any) -> Algorithm:
     """Returns the registered algorithm `name` with `settings`."""
     found = get_algorithm(name)
-    return found(found.Config(**settings))
+    built = found(found.Config(**settings))
+    assert isinstance(built, Algorithm)
+    return built
 
 
 # Groups

@@ -25,7 +25,7 @@ from pairbench.papers.claims.exact import (
 from pairbench.policy import PolicyOutput
 from pairbench.registry import get_task
 from pairbench.tabular import Categorical
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 GROUP = "Hard-Pair-GRPO"
 PAPER = "2605.06375"

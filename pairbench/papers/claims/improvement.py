@@ -21,7 +21,7 @@ from pairbench.papers.claims.exact import (
     multisets,
     probability,
 )
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 GROUP = "Monotone improvement"
 PAPER = "2605.06375"

@@ -22,7 +22,7 @@ from pairbench.papers.claims.exact import (
 )
 from pairbench.papers.claims.sampling import draw_groups, jackknife
 from pairbench.policy import PolicyOutput
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 GROUP = "Soft-Pair-GRPO and GRPO"
 PAPER = "2605.06375"

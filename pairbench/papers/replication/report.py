@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from pairbench.leaderboard.build import Rate
+from pairbench.leaderboard.rows import Rate
 from pairbench.leaderboard.text import cell, markdown_text
 from pairbench.papers.replication.study import (
     Curve,

@@ -19,7 +19,9 @@ from pydantic import BaseModel
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import plan
-from pairbench.leaderboard.build import Rate, Reward, caveats, distinct, rate, shared_ranks
+from pairbench.leaderboard.build import caveats, distinct
+from pairbench.leaderboard.rank import shared_ranks
+from pairbench.leaderboard.rows import Rate, Reward, rate
 from pairbench.papers.replication.paper import Paper, Ratings, Sweep, Table, load_paper
 from pairbench.results.record import RunRecord, Stability
 from pairbench.statistics import Array, Estimate

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import JSON_BYTES, atomic_write, strict_json
-from pairbench.results.heartbeat import read_state
+from pairbench.results.files import JSON_BYTES, atomic_write, read_json_object, strict_json
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -114,7 +113,7 @@ class Lease:
                 raise self._taken(state)
 
     def _was_ours(self, state: dict[str, Any]) -> bool:
-        before = read_state(self._mine) or {}  # on a shared disk it may be another machine's
+        before = read_json_object(self._mine) or {}  # on a shared disk it may be another machine's
         here = before.get("host") == self._state["host"]
         return here and before.get("token") == state.get("token")
 

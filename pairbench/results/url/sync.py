@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pairbench.errors import PairBenchError
+from pairbench.results.columns import MOST_BYTES
 from pairbench.results.files import JSON_BYTES, set_aside, strict_json
-from pairbench.results.folder import MOST_BYTES, RUNS, folder_name
-from pairbench.results.heartbeat import sign_of_life
+from pairbench.results.heartbeat import heartbeat_path
+from pairbench.results.layout import DRIVER, RUNS, folder_name
 from pairbench.results.url.lock import Lease
 from pairbench.text import printable
 
@@ -53,7 +54,7 @@ SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "file")
 RUN = "[0-9a-f]{16}"
 
 RECORD = re.compile(rf"[^/.][^/]*/[^/.][^/]*/{RUN}(\.failed-\d{{1,6}})?\.json")
-SIGN = re.compile(rf"\.runs/({RUN}|grid)\.json")
+SIGN = re.compile(rf"\.runs/({RUN}|driver)\.json")
 CHECKPOINT = re.compile(rf"\.checkpoints/{RUN}\.safetensors")
 
 LARGEST: Sequence[tuple[re.Pattern[str], int]] = (
@@ -367,7 +368,7 @@ class Mirror:
 
     def _tend(self, lease: Lease) -> None:
         """Keeps the lease, tells of this call's runs, sends what waits, fetches signs of life."""
-        grid = f"{RUNS}/grid.json"
+        grid = f"{RUNS}/{DRIVER}"
         while not self._over.wait(SEND):
             try:
                 with self._reached():
@@ -394,7 +395,7 @@ class Mirror:
         """
         for number in range(TRIES):
             try:
-                self._delete(f"{RUNS}/grid.json")
+                self._delete(f"{RUNS}/{DRIVER}")
                 self._flush()
                 return
             except Unreachable as error:
@@ -461,7 +462,7 @@ class Courier:
         self._thread.join()
         with suppress(PairBenchError):
             self._look(self.log, *([] if kind is None else [self.checkpoint]))
-            self._mirror._delete(f"{RUNS}/{sign_of_life(self.log).name}")
+            self._mirror._delete(f"{RUNS}/{heartbeat_path(self.log).name}")
         if kind is None and self.checkpoint in self._sent:
             self.checkpoint.unlink(missing_ok=True)  # the url's goes when the record is there
 
@@ -476,7 +477,7 @@ class Courier:
     def _carry(self) -> None:
         while not self._over.wait(SEND):
             with suppress(PairBenchError):  # the next look tries again
-                self._look(self.checkpoint, self.log, sign_of_life(self.log))
+                self._look(self.checkpoint, self.log, heartbeat_path(self.log))
 
     def _look(self, *paths: Path) -> None:
         """Sends those of the files that have changed since they were sent."""

@@ -17,8 +17,9 @@ from pairbench.experiments.launch.local import Local
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import Plan, plan
-from pairbench.results.folder import Store, load_records
-from pairbench.training.loop import train
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
+from pairbench.training.train import train
 from tests.support.grids import outcome, wait_for
 
 BANDIT = "preference-bandit"

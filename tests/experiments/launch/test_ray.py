@@ -19,7 +19,8 @@ from pairbench.experiments.launch.base import Execution
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from tests.faults.forked import Here
 from tests.support.grids import same, wait_for
 

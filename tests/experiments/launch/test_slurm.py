@@ -31,7 +31,9 @@ class KillsAJob(Quiet):
     def tick(self, tally: Tally) -> None:
         for path in (self.store.root / ".checkpoints").glob("*.safetensors"):
             if not self.killed:
-                self.killed = read_log(self.store.grid.parent / f"{path.stem}.jsonl")[0]["pid"]
+                self.killed = read_log(self.store.driver_heartbeat.parent / f"{path.stem}.jsonl")[
+                    0
+                ]["pid"]
                 os.kill(self.killed, signal.SIGKILL)
 
 
@@ -50,7 +52,7 @@ def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: P
     assert monitor.killed
     assert not tally.failed
     same(remote, local, runs)
-    events = [line["event"] for line in read_log(remote.diary(runs.specs[0]))]
+    events = [line["event"] for line in read_log(remote.log(runs.specs[0]))]
     assert events.count("started") == 2
     assert events.count("ended") == 1
     assert not list(folder.iterdir())  # nothing is left behind

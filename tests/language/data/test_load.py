@@ -310,9 +310,9 @@ def test_two_rows_with_one_id_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_suggests_a_near_one() -> None:
-    with pytest.raises(PairBenchError, match="'hh-rlhf-helpfull': did you mean hh-rlhf-helpful"):
+    with pytest.raises(PairBenchError, match="'hh-rlhf-helpfull'; did you mean hh-rlhf-helpful"):
         load("hh-rlhf-helpfull")
-    with pytest.raises(PairBenchError, match=r"there are hh-rlhf-helpful, .*toy-dialogue"):
+    with pytest.raises(PairBenchError, match=r"known are .*hh-rlhf-helpful, toy-dialogue"):
         load("zzz")
     with pytest.raises(PairBenchError, match="ultrafeedback has no online part"):
         load("ultrafeedback", online=True)

@@ -24,7 +24,8 @@ from pairbench.language.judges.endpoint import Choice, Verdict
 from pairbench.language.judges.judging import JudgedRow, Judgement, both_orders, judge, render
 from pairbench.language.judges.panel import KnownAnswers
 from pairbench.language.task import prompt_id
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from tests.support.fake_judge import FakeJudge, Trouble
 from tests.support.records import record

@@ -13,7 +13,7 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import Plan, plan
 from pairbench.results.record import RunRecord
-from pairbench.training.loop import train
+from pairbench.training.train import train
 
 GROUPS = ("grpo", "hard-pair-grpo")
 SMALL = {"sft_steps": 8, "evaluation_prompts": 6, "completion_tokens": 8, "pair_tokens": 6}

@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("trl", reason="the extra reference is not installed")
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
+from pairbench.algorithm import Algorithm
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import plan
 from pairbench.language.trl.rows import TRLRow
@@ -22,8 +23,9 @@ from pairbench.registry import get_algorithm
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.seeding import Streams
 from pairbench.tasks.toy_dialogue import ToyDialogue
-from pairbench.training import loop as trainer
-from pairbench.training.loop import train
+from pairbench.training.loop import Loop
+from pairbench.training.run import Run
+from pairbench.training.train import train
 
 SMALL = {"sft_steps": 8, "evaluation_prompts": 6, "completion_tokens": 5, "pair_tokens": 6}
 ROWS: dict[str, dict[str, Any]] = {
@@ -72,11 +74,11 @@ def weights(name: str, task: dict[str, Any], **settings: Any) -> dict[str, torch
     algorithm = cls(cls.Config(**what.algorithm_config))
     dialogues, streams = ToyDialogue(ToyDialogue.Config(**what.task_config)), Streams(what.seed)
     policy = dialogues.start(algorithm, streams)
-    begun = trainer.Run(what, algorithm, dialogues, policy, streams)
+    begun = Run(what, algorithm, dialogues, policy, streams)
     if isinstance(algorithm, TRLRow):
         algorithm.fit(begun)
-    elif algorithm.floor is None:
-        trainer._Loop(begun, None, 0.0).execute()
+    elif isinstance(algorithm, Algorithm):
+        Loop(begun, None, 0.0).execute()
     return {key: tensor.clone() for key, tensor in policy.state().items()}
 
 

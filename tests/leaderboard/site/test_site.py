@@ -12,7 +12,7 @@ import pytest
 from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.leaderboard import write_site
 from pairbench.leaderboard.site.site import reproduce_command, run_command
-from pairbench.results.folder import load_records
+from pairbench.results.load import load_records
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import Protocol, RunRecord
 from tests.support.records import board_records, language_records, record

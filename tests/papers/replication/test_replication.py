@@ -14,7 +14,7 @@ from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.suite import plan
-from pairbench.leaderboard.build import Rate
+from pairbench.leaderboard.rows import Rate
 from pairbench.papers.replication import Paper, load_paper, render, replicate, write_site
 from pairbench.papers.replication.report import seeds_in
 from pairbench.papers.replication.study import verdict

@@ -23,7 +23,8 @@ from pairbench.experiments.launch.local import Local
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
-from pairbench.results.folder import Store, load_records
+from pairbench.results.folder import Store
+from pairbench.results.load import load_records
 from pairbench.results.url import lock as lease
 from tests.experiments.launch.test_launch import children
 from tests.faults.forked import Here

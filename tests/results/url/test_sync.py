@@ -21,12 +21,15 @@ from pairbench.experiments.launch.base import Ended, Execution, Job
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
-from pairbench.experiments.suite import plan
 from pairbench.experiments.status import look
-from pairbench.experiments.suite import Plan
+from pairbench.experiments.suite import Plan, plan
+from pairbench.results.columns import load_series
 from pairbench.results.files import atomic_write
-from pairbench.results.folder import Store, at_hand, load_records, load_series, query
-from pairbench.results.heartbeat import Diary, read_log, sign_of_life
+from pairbench.results.folder import Store
+from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
+from pairbench.results.load import load_records
+from pairbench.results.place import at_hand
+from pairbench.results.query import query
 from pairbench.results.url import lock as lease
 from pairbench.results.url import sync as mirror
 from pairbench.results.url.lock import Lease
@@ -140,7 +143,7 @@ def test_a_checkpoint_goes_to_the_url_and_on_from_there(
 
     def job() -> str:
         store = Store.at(url)
-        return encode(Job(spec, store.checkpoint(spec), diary=store.diary(spec), url=url))
+        return encode(Job(spec, store.checkpoint(spec), log=store.log(spec), url=url))
 
     asked = iter([False] * 4)  # and True from then on
     with pytest.raises(Interrupted):
@@ -167,8 +170,8 @@ def test_a_courier_sends_what_changes_and_fetches_what_is_later(
         for text in ("early", "later"):
             courier.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             courier.checkpoint.write_text(text)
-            sign_of_life(courier.log).parent.mkdir(parents=True, exist_ok=True)
-            sign_of_life(courier.log).write_text(text)
+            heartbeat_path(courier.log).parent.mkdir(parents=True, exist_ok=True)
+            heartbeat_path(courier.log).write_text(text)
             wait_for(lambda text=text: there.exists() and there.read_text() == text)
             wait_for((place / ".runs" / f"{RUN}.json").exists)
     assert not (place / ".runs" / f"{RUN}.json").exists()
@@ -192,10 +195,10 @@ def test_status_from_another_machine(
     store, (one, other) = Store.at(url), (record("grpo", seed).spec for seed in range(2))
     with store.lock():
         names = {spec.identity: str(spec.seed) for spec in (one, other)}
-        atomic_write(store.grid, json.dumps({"runs": names}).encode())
+        atomic_write(store.driver_heartbeat, json.dumps({"runs": names}).encode())
         with (
-            mirror.Courier(url, store.checkpoint(one).name, store.diary(one).name) as courier,
-            Diary(courier.log, one),
+            mirror.Courier(url, store.checkpoint(one).name, store.log(one).name) as courier,
+            RunLog(courier.log, one),
         ):
             machine("two")
 

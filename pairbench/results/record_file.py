@@ -1,0 +1,80 @@
+"""A record as a file of JSON: written in one way, and read as what others may have made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pairbench.results.files import read_untrusted, strict_json
+from pairbench.results.record import SCHEMA_VERSION, RunRecord
+
+
+class Unreadable(Exception):
+    """A file in a record's place is none that this version can use; the message says why."""
+
+
+def as_json(record: RunRecord) -> bytes:
+    """Returns the one way a record is written: an indent of one, a final newline.
+
+    Keys keep their order, since the first way of acting in `evaluation.scores` is what ranks.
+    """
+    tree = record.model_dump(mode="json")
+    return (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_record(path: Path) -> RunRecord:
+    """Returns the record in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is cut short, foreign, of a newer schema, or not the run it says it is.
+    """
+    return parse_record(record_bytes(path), path.name)
+
+
+def record_bytes(path: Path) -> bytes:
+    """Returns what is in a record's place.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no ordinary file, or too large, or not to be read.
+    """
+    try:
+        return read_untrusted(path, follow=False)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(f"it cannot be read ({error.strerror})") from error
+
+
+def parse_record(data: bytes | str, name: str) -> RunRecord:
+    """Returns the record that a file of this name holds.
+
+    Raises:
+        Unreadable: as `read_record`.
+    """
+    try:
+        raw = strict_json(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Unreadable("it is not complete JSON, perhaps cut short") from error
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(raw, dict) or type(raw.get("schema_version")) is not int:
+        raise Unreadable("it is no PairBench record")
+    if raw["schema_version"] > SCHEMA_VERSION:
+        raise Unreadable(
+            f"its schema version {raw['schema_version']} is newer than {SCHEMA_VERSION}, "
+            "the newest that this PairBench reads"
+        )
+    try:
+        record = RunRecord.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise Unreadable(f"{where}: {message}" if where else message) from error
+    if not name.startswith(record.identity[:16]):
+        raise Unreadable("its name is not that of its identity")
+    return record
