@@ -28,7 +28,7 @@ from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
 
 if TYPE_CHECKING:
-    from pairbench.algorithm import Algorithm
+    from pairbench.algorithm import Method
     from pairbench.task import Task
 
 MOST_SEEDS = 100_000
@@ -384,7 +384,7 @@ def _overrides(suite: Suite, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _resolve(
     row: Row, task: str, protocol: Protocol, seed: int, changes: Mapping[str, Mapping[str, Any]]
-) -> tuple[RunSpec, Algorithm, Task]:
+) -> tuple[RunSpec, Method, Task]:
     """The run of a row's first seed, and what its settings make: each is checked here, and once."""
     algorithm_class, task_class = get_algorithm(row.algorithm), get_task(task)
     base, variant = split_task(task)
@@ -448,7 +448,7 @@ def _check_budget(spec: RunSpec) -> None:
     )
 
 
-def _skip(spec: RunSpec, algorithm: Algorithm, task: Task) -> str | None:
+def _skip(spec: RunSpec, algorithm: Method, task: Task) -> str | None:
     try:
         kinds = algorithm.kinds
         if kinds is not None and task.kind not in kinds:
