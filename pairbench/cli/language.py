@@ -54,8 +54,8 @@ def judge(who: str, seeds: str | None, form: str, **asked: Any) -> int:
     from pairbench.experiments.suite import parse_seeds
 
     try:
+        from pairbench.language.judges.judgement import table
         from pairbench.language.judges.judging import judge as judge_runs
-        from pairbench.language.judges.judging import render
     except ModuleNotFoundError as error:
         raise _extra(error) from error
     judgement = judge_runs(
@@ -65,5 +65,5 @@ def judge(who: str, seeds: str | None, form: str, **asked: Any) -> int:
         progress=lambda line: click.echo(line, err=True),
         **asked,
     )
-    tell(form, judgement, render)
+    tell(form, judgement, table)
     return 1 if judgement.failed else 0

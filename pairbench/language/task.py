@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,27 +20,23 @@ from pairbench.algorithm import Floor, Method
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
-from pairbench.language.data.load import Pair, Preferences, Split, Turn, load, render
-from pairbench.language.judges.judge import STANDARD_ERRORS, Judge
+from pairbench.language.data.load import load
+from pairbench.language.data.pairs import Pair, Preferences, Split, Turn, prompt_id, prompt_text
+from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
 from pairbench.language.judges.panel import (
     COMPONENTS,
-    OBJECTIVES,
+    OBJECTIVE_OF,
     Oracle,
     RewardModel,
-    Role,
     component_judges,
     judged,
     oracle,
 )
 from pairbench.language.metrics import completion_measures
-from pairbench.language.policy.models import (
-    LanguageModel,
-    Tiny,
-    encode_answers,
-    encode_prompts,
-    load_model,
-)
+from pairbench.language.policy.encoding import encode_answers, encode_prompts
+from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.language.policy.tiny import Tiny
 from pairbench.policy import Policy
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
@@ -98,15 +93,6 @@ class LanguageConfig(TeacherConfig):
     )
     gold: str | None = Field(None, description="one as gold judge", exclude_if=_is_none)
     micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
-
-
-def sft_texts(data: Preferences) -> list[tuple[str, str]]:
-    """Returns what `tiny` learns language from: each training prompt with either answer."""
-    return [
-        (render(pair.prompt, None), answer)
-        for pair in data.split()["policy"]
-        for answer in (pair.chosen, pair.rejected)
-    ]
 
 
 @dataclass(frozen=True)
@@ -219,13 +205,9 @@ class LanguageTask(Task):
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The initial policy's model and tokenizer; trained on first use where it is `tiny`.
-
-        `tiny` learns language from both sides of the training pairs, so that neither is likelier
-        for having been seen: a preference is what the methods must add.
-        """
+        """The initial policy's model and tokenizer; trained on first use where it is `tiny`."""
         tiny = Tiny.model_validate({"steps": self.config.sft_steps})
-        return load_model(self.config.model, sft=sft_texts(self.data), tiny=tiny)
+        return load_model(self.config.model, sft=self.data.sft_texts(), tiny=tiny)
 
     @cached_property
     def proxy(self) -> Oracle | None:
@@ -316,7 +298,7 @@ class LanguageTask(Task):
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
         tokenizer = self.language_model.tokenizer
-        texts = [render(pair.prompt, tokenizer) for pair in pairs]
+        texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
         return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
     def collect(self, policy: Policy, iteration: int) -> Batch:
@@ -478,7 +460,7 @@ class LanguageTask(Task):
         }
         if (gold := now.scores.get(GOLD)) is not None:
             measures["beats_sft"] = float(win_rate(gold, before.scores[GOLD]))
-            objectives = [OBJECTIVES.get(pair.source) for pair in self._evaluation.pairs]
+            objectives = [OBJECTIVE_OF.get(pair.source) for pair in self._evaluation.pairs]
             if len(parts := sorted({part for part in objectives if part})) > 1:
                 for part in parts:
                     here = np.array([objective == part for objective in objectives])
@@ -576,11 +558,6 @@ class LanguageTask(Task):
             }
             | {part.card.name: part.card.short() for part in self._parts},
         }
-
-
-def prompt_id(prompt: tuple[Turn, ...]) -> str:
-    """Returns the first 16 hex digits of the SHA-256 of a prompt's plain text."""
-    return hashlib.sha256(render(prompt, None).encode()).hexdigest()[:16]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:

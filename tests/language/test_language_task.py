@@ -19,10 +19,11 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import plan
 from pairbench.language import task as language_task
+from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
 from pairbench.language.policy.policy import LanguagePolicy
-from pairbench.language.task import LanguageTask, prompt_id
+from pairbench.language.task import LanguageTask
 from pairbench.registry import get_algorithm
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord, RunSpec

@@ -29,7 +29,7 @@ from pairbench.algorithm import Algorithm
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.batch import Batch
-from pairbench.language.policy import models
+from pairbench.language.policy import encoding, models, tiny
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.seeding import pin_threads
 from pairbench.training.optimiser import Adam, Group
@@ -58,9 +58,9 @@ class Setting:
 
     def __init__(self, name: str, folder: Path) -> None:
         if name == "tiny":
-            settings = models.Tiny.model_validate({})
+            settings = tiny.Tiny.model_validate({})
             self.tokenizer = word_tokenizer(settings.vocabulary)
-            models._new_model(settings, self.tokenizer).save_pretrained(folder)
+            tiny._new_model(settings, self.tokenizer).save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             self.words = [f"w{index}" for index in range(500)]
         else:
@@ -135,7 +135,7 @@ def our_grpo(setting: Setting) -> Callable[[], object]:
     )
     policy = learner.policy
     texts = setting.texts(PROMPTS, PROMPT, "contexts")
-    prompts = models.encode_prompts(setting.tokenizer, texts, PROMPT)
+    prompts = encoding.encode_prompts(setting.tokenizer, texts, PROMPT)
     contexts = prompts.repeat_interleave(SIZE, 0)
     group = torch.arange(PROMPTS).repeat_interleave(SIZE)
     draws = seeding.generator(0, "sampling")
@@ -155,10 +155,10 @@ def our_dpo(setting: Setting) -> Callable[[], object]:
     learner = Learner(setting.policy(), DPO(DPO.Config()))
     policy = learner.policy
     texts = setting.texts(PAIRS, PROMPT, "contexts")
-    prompts = models.encode_prompts(setting.tokenizer, texts, PROMPT)
+    prompts = encoding.encode_prompts(setting.tokenizer, texts, PROMPT)
     answers = setting.texts(2 * PAIRS, ANSWER, "data")
     eos = policy.eos
-    responses, mask = models.encode_answers(setting.tokenizer, answers, ANSWER, eos)
+    responses, mask = encoding.encode_answers(setting.tokenizer, answers, ANSWER, eos)
     contexts = prompts.repeat_interleave(2, 0)
     group = torch.arange(PAIRS).repeat_interleave(2)
     pairs = torch.arange(2 * PAIRS).reshape(-1, 2)

@@ -1,8 +1,4 @@
-"""Preference data: HH-RLHF, UltraFeedback, our own toy dialogues, or any file of pairs.
-
-A pair is a prompt that ends with the user's turn and two answers, one preferred. Whatever form the
-rows come in, they pass through one parser and one set of cleaning rules, so two forms of the same
-data give the same pairs and the same `Preferences.sha256`; what was dropped is counted by reason.
+"""Where preference data come from: HH-RLHF, UltraFeedback, our own toy dialogues, or any file.
 
 Sources: Bai et al. 2022 (arXiv 2204.05862) for HH-RLHF, Cui et al. 2023 (arXiv 2310.01377) for
 UltraFeedback, binarised as in Tunstall et al. 2023 (arXiv 2310.16944).
@@ -12,110 +8,29 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import json
-import math
 import os
-import re
 import ssl
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
+from pairbench.language.data import toy
+from pairbench.language.data.pairs import Preferences, RawPair, clean
 from pairbench.results.files import read_untrusted, refuse_large_parquet
 from pairbench.text import did_you_mean
 
 MOST_BYTES = 2**32
 """What a file of pairs may unpack to: twenty times UltraFeedback."""
 
-Turn = tuple[str, str]  # role, one of ROLES, and text
-Split = Literal["policy", "proxy", "gold", "evaluation"]
-
-ROLES = ("user", "assistant", "system")
-SPLITS: tuple[Split, ...] = ("policy", "proxy", "gold", "evaluation")
-SHARES: Mapping[Split, float] = {"policy": 0.45, "proxy": 0.25, "gold": 0.20, "evaluation": 0.10}
-
-# Why a row is dropped; the first that applies is the one counted.
-FIRST_TURN = "first turn not the user's"
-NO_SHARED_PROMPT = "no shared prompt"  # not one answer each to one and the same prompt
-NOT_ALTERNATING = "turns do not alternate"  # user and assistant, and the prompt ends with the user
-EMPTY_TURN = "empty turn in the prompt"
-EMPTY_SIDE = "empty side"
-IDENTICAL_SIDES = "identical sides"
-SCORE_TIE = "score tie"
-SCORE_REVERSED = "score against the label"
-REASONS = (
-    FIRST_TURN,
-    NO_SHARED_PROMPT,
-    NOT_ALTERNATING,
-    EMPTY_TURN,
-    EMPTY_SIDE,
-    IDENTICAL_SIDES,
-    SCORE_TIE,
-    SCORE_REVERSED,
-)
-
 DATA_VARIABLE = "PAIRBENCH_DATA"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One preference between two answers.
-
-    Attributes:
-        id: names the row within its data set.
-        source: the part of the data set, for example "helpful-base".
-        prompt: turns that alternate from user to user (after a system turn, if any), none empty.
-        chosen: the preferred final answer of the assistant, stripped and not empty.
-        rejected: the other one, stripped, not empty and not the same.
-        score_chosen: what the origin scored the preferred answer with, or None.
-        score_rejected: likewise; below `score_chosen` where both are given.
-    """
-
-    id: str
-    source: str
-    prompt: tuple[Turn, ...]
-    chosen: str
-    rejected: str
-    score_chosen: float | None = None
-    score_rejected: float | None = None
-
-
-@dataclass(frozen=True)
-class Preferences:
-    """A cleaned data set of pairs.
-
-    Attributes:
-        name: of the data set.
-        pairs: the pairs that are left, in the order of the rows.
-        dropped: how many rows were dropped, by reason (`REASONS`); reasons with none are absent.
-        revision: the hub's commit, "local" for a folder or file, "toy-<version>" for ours.
-        sha256: of the pairs' content, whatever their ids and order.
-    """
-
-    name: str
-    pairs: tuple[Pair, ...]
-    dropped: Mapping[str, int]
-    revision: str
-    sha256: str
-
-    def split(self) -> Mapping[Split, tuple[Pair, ...]]:
-        """Returns the pairs by use: a pair's prompt alone decides, so no prompt is in two.
-
-        The shares (`SHARES`) hold in expectation; rows that come or go move no other.
-        """
-        parts: dict[Split, list[Pair]] = {name: [] for name in SPLITS}
-        for pair in self.pairs:
-            parts[split_of(pair.prompt)].append(pair)
-        return {name: tuple(part) for name, part in parts.items()}
 
 
 def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) -> Preferences:
@@ -141,9 +56,7 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
             f"{dataset} has no online part; only {' and '.join(_WITH_ONLINE)} take online=True"
         )
     if dataset == "toy-dialogue":
-        from pairbench.language.data import toy
-
-        return _preferences(dataset, toy.dialogues(), Counter(), f"toy-{toy.VERSION}")
+        return Preferences.of(dataset, toy.dialogues(), {}, f"toy-{toy.VERSION}")
     if dataset in _PARTS:
         parts = (*_PARTS[dataset], *((_ONLINE,) if online else ()))
         folder = _folder(data_dir)
@@ -151,62 +64,16 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
             rows, revision = _from_hub(dataset, parts), parts[0].revision
         else:
             rows, revision = _from_folder(folder, dataset, parts), "local"
-        return _preferences(dataset, *_clean(rows), revision)
+        return Preferences.of(dataset, *clean(rows), revision)
     path = Path(dataset)
     if _suffix(path) in SUFFIXES:
         name = path.name.removesuffix(".gz").removesuffix(_suffix(path))
-        return _preferences(name, *_clean(_from_file(path, "file", name)), "local")
+        return Preferences.of(name, *clean(_from_file(path, "file", name)), "local")
     names = [*_PARTS, "toy-dialogue"]
     raise PairBenchError(
         f"no data set is named {dataset!r}{did_you_mean(dataset, names)} "
         f"(a file of pairs ends in {', '.join(SUFFIXES)})"
     )
-
-
-def split_of(prompt: Iterable[Turn]) -> Split:
-    """Returns the split of a prompt, by a hash of its first user turn.
-
-    Case and white space do not count, so trivial variants of a question share a split.
-    """
-    first = next((text for role, text in prompt if role == "user"), "")
-    key = "pairbench-split:" + " ".join(first.casefold().split())
-    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-    for name in SPLITS[:-1]:
-        if position < SHARES[name]:
-            return name
-        position -= SHARES[name]
-    return SPLITS[-1]
-
-
-def render(prompt: Iterable[Turn], tokenizer: Any) -> str:
-    """Returns the text a model continues with the assistant's answer.
-
-    Args:
-        prompt: turns that end with the user's.
-        tokenizer: of transformers; its chat template is used if it has one, with the marker of
-            the assistant's turn, and HH-RLHF's transcript otherwise.
-    """
-    turns = tuple(prompt)
-    if getattr(tokenizer, "chat_template", None):
-        messages = [{"role": role, "content": text} for role, text in turns]
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
-    return "".join(f"\n\n{_SPEAKERS[role]}: {text}" for role, text in turns) + "\n\nAssistant:"
-
-
-def content_hash(pairs: Iterable[Pair]) -> str:
-    """Returns SHA-256 of the pairs' content; neither ids nor order count."""
-    digests = sorted(
-        hashlib.sha256(
-            json.dumps(
-                [p.source, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected],
-                ensure_ascii=False,
-            ).encode()
-        ).digest()
-        for p in pairs
-    )
-    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 # Where the data sets are.
@@ -285,21 +152,6 @@ _PARTS: Mapping[str, tuple[_Part, ...]] = {
 _WITH_ONLINE = ("hh-rlhf-helpful", "hh-rlhf")
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row as it was read; `where` says where, for errors; `named` is of a data set with a name.
-
-    A row without a prompt that is no transcript is dropped from a data set with a name, and wrong
-    use in a file of the user's.
-    """
-
-    fields: Mapping[str, Any]
-    where: str
-    source: str
-    id: str
-    named: bool = True
-
-
 def _folder(data_dir: Path | None) -> Path | None:
     if data_dir is None and not os.environ.get(DATA_VARIABLE):
         return None
@@ -310,7 +162,7 @@ def _folder(data_dir: Path | None) -> Path | None:
     return folder
 
 
-def _from_folder(folder: Path, dataset: str, parts: Iterable[_Part]) -> Iterator[_Row]:
+def _from_folder(folder: Path, dataset: str, parts: Iterable[_Part]) -> Iterator[RawPair]:
     for part in parts:
         for split, path in _files(folder, dataset, part):
             yield from _from_file(path, part.source, f"{part.prefix}-{split}", named=True)
@@ -334,7 +186,7 @@ def _files(folder: Path, dataset: str, part: _Part) -> list[tuple[str, Path]]:
     )
 
 
-def _from_hub(dataset: str, parts: Iterable[_Part]) -> Iterator[_Row]:
+def _from_hub(dataset: str, parts: Iterable[_Part]) -> Iterator[RawPair]:
     try:
         import datasets
         from huggingface_hub import constants
@@ -370,7 +222,7 @@ def _from_hub(dataset: str, parts: Iterable[_Part]) -> Iterator[_Row]:
         for split, table in zip(part.hub_splits, tables):
             for n, fields in enumerate(table):
                 where = f"{part.hub}, {split}, row {n + 1}"
-                yield _Row(fields, where, part.source, f"{part.prefix}-{split}-{n}")
+                yield RawPair(fields, where, part.source, f"{part.prefix}-{split}-{n}")
 
 
 def _answers(url: str, seconds: float = 5) -> bool:
@@ -393,13 +245,13 @@ def _suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-def _from_file(path: Path, source: str, prefix: str, named: bool = False) -> Iterator[_Row]:
+def _from_file(path: Path, source: str, prefix: str, named: bool = False) -> Iterator[RawPair]:
     """Yields the rows of a file; `source` is all rows' if `named`, else that of rows with none."""
     for n, (where, fields) in enumerate(_records(path)):
         if not isinstance(fields, Mapping):
             raise PairBenchError(f"{where} is not an object with prompt, chosen and rejected")
         part, row_id = fields.get("source"), fields.get("id")
-        yield _Row(
+        yield RawPair(
             fields,
             where,
             source if named or part is None else str(part),
@@ -486,167 +338,3 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             raise PairBenchError(f"{path} is not a readable Parquet file: {reason}") from error
     for n, row in enumerate(rows, 1):
         yield f"{path}, row {n}", dict(zip(names, row))
-
-
-# From rows to pairs.
-
-_MARKER = re.compile(r"\n\n(Human|Assistant):")
-_MARKERS = ("\n\nHuman:", "\n\nAssistant:")
-_SPEAKERS: Mapping[str, str] = {"user": "Human", "assistant": "Assistant", "system": "System"}
-
-
-def _preferences(
-    name: str, pairs: Iterable[Pair], dropped: Mapping[str, int], revision: str
-) -> Preferences:
-    kept = tuple(pairs)
-    if not kept:
-        said = ", ".join(f"{count} for {reason!r}" for reason, count in dropped.items())
-        raise PairBenchError(
-            f"{name} has no pair left after cleaning"
-            + (f"; rows were dropped: {said}" if said else "; it has no rows")
-        )
-    seen: set[str] = set()
-    for pair in kept:
-        if pair.id in seen:
-            raise PairBenchError(f"{name} has two rows with the id {pair.id!r}: make them distinct")
-        seen.add(pair.id)
-    return Preferences(name, kept, dict(dropped), revision, content_hash(kept))
-
-
-def _clean(rows: Iterable[_Row]) -> tuple[list[Pair], dict[str, int]]:
-    pairs: list[Pair] = []
-    dropped: Counter[str] = Counter()
-    for row in rows:
-        outcome = _pair(row)
-        if isinstance(outcome, Pair):
-            pairs.append(outcome)
-        else:
-            dropped[outcome] += 1
-    return pairs, {reason: dropped[reason] for reason in REASONS if dropped[reason]}
-
-
-def _pair(row: _Row) -> Pair | str:
-    """Returns the row's pair, or the reason for which it is dropped."""
-    dialogue = _dialogue(row, "chosen"), _dialogue(row, "rejected")
-    shared = _shared(*dialogue)
-    if isinstance(shared, str):
-        return shared
-    prompt, chosen, rejected = shared
-    high, low = _score(row, "score_chosen"), _score(row, "score_rejected")
-    if not chosen or not rejected:
-        return EMPTY_SIDE
-    if chosen == rejected:
-        return IDENTICAL_SIDES
-    if high is not None and low is not None and high <= low:
-        return SCORE_TIE if high == low else SCORE_REVERSED
-    return Pair(row.id, row.source, prompt, chosen, rejected, high, low)
-
-
-def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | str:
-    """Splits two dialogues into the prompt they share and the answer of each, or says why not."""
-    for dialogue in (chosen, rejected):
-        if next((role for role, _ in dialogue if role != "system"), None) != "user":
-            return FIRST_TURN
-    n = next(
-        (k for k, (one, other) in enumerate(zip(chosen, rejected)) if one != other),
-        min(len(chosen), len(rejected)),
-    )
-    if n == len(chosen) == len(rejected):
-        n -= 1
-    for dialogue in (chosen, rejected):
-        if len(dialogue) != n + 1 or dialogue[n][0] != "assistant":
-            return NO_SHARED_PROMPT
-    prompt = tuple(chosen[:n])
-    talk = prompt[1:] if prompt[0][0] == "system" else prompt
-    if len(talk) % 2 == 0 or any(
-        role != ("user", "assistant")[k % 2] for k, (role, _) in enumerate(talk)
-    ):
-        return NOT_ALTERNATING
-    if not all(text for _, text in prompt):
-        return EMPTY_TURN
-    return prompt, chosen[n][1], rejected[n][1]
-
-
-def _dialogue(row: _Row, side: Literal["chosen", "rejected"]) -> list[Turn]:
-    """Returns all turns of one side, the prompt's and the answer."""
-    prompt, answer = row.fields.get("prompt"), row.fields.get(side)
-    if answer is None:
-        raise PairBenchError(f"{row.where} has no {side!r}: every row needs chosen and rejected")
-    if isinstance(answer, list):
-        turns = _messages(answer, row, side)
-        if prompt is None or (turns and turns[0][0] != "assistant"):
-            return turns
-        if isinstance(prompt, list):
-            return _messages(prompt, row, "prompt") + turns
-        start = _text(prompt, row, "prompt")
-        return [*(_transcript(start) or [("user", start.strip())]), *turns]
-    text = _text(answer, row, side)
-    if prompt is None:
-        turns = _transcript("\n\n" + text.lstrip())
-        if not turns and not row.named:
-            raise PairBenchError(
-                f"{row.where} has no 'prompt', and its {side!r} is no transcript that starts with "
-                f"'Human:': add the column prompt"
-            )
-        return turns
-    if isinstance(prompt, list):
-        return [*_messages(prompt, row, "prompt"), ("assistant", text.strip())]
-    start = _text(prompt, row, "prompt")
-    if not start.startswith(_MARKERS):
-        return [("user", start.strip()), ("assistant", text.strip())]
-    # The whole transcript again, so that this form and the originals are read by the same rule.
-    ends = start.rstrip().endswith(_MARKERS[1])
-    return _transcript(start.rstrip() + text if ends else f"{start}{_MARKERS[1]}{text}")
-
-
-def _transcript(text: str) -> list[Turn]:
-    """Returns the turns of a transcript in HH-RLHF's form, none if it does not start as one."""
-    if not text.startswith(_MARKERS):
-        return []
-    parts = _MARKER.split(text)
-    return [
-        ("user" if speaker == "Human" else "assistant", said.strip())
-        for speaker, said in zip(parts[1::2], parts[2::2])
-    ]
-
-
-def _messages(messages: list[Any], row: _Row, column: str) -> list[Turn]:
-    turns: list[Turn] = []
-    for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in ROLES:
-            raise PairBenchError(
-                f"{row.where}: a message of {column!r} has the role {role!r}; it must be one of "
-                f"{', '.join(ROLES)}"
-            )
-        turns.append((role, _text(message.get("content"), row, column).strip()))
-    return turns
-
-
-def _text(value: Any, row: _Row, column: str) -> str:
-    if not isinstance(value, str):
-        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, which is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise PairBenchError(
-            f"{row.where}: {column!r} is not valid Unicode (half a surrogate pair)"
-        ) from error
-    return value
-
-
-def _score(row: _Row, column: str) -> float | None:
-    """Returns a score, where the row or the row's metadata gives one."""
-    value = row.fields.get(column)
-    metadata = row.fields.get("metadata")
-    if value is None and isinstance(metadata, Mapping):
-        value = metadata.get(column)
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, not a finite number")
-    return number

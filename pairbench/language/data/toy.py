@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from pairbench.language.data.load import Pair, Turn
+from pairbench.language.data.pairs import Pair, Turn
 
 VERSION = "1"
 
@@ -114,7 +114,7 @@ GROUPS = {
     "sports": ("tennis", "rowing", "judo"),
     "shapes": ("circle", "square", "cube"),
 }
-TASKS = {
+ADVICE = {
     "boil an egg": "Put it in boiling water for eight minutes, then cool it in cold water.",
     "write a thank-you note": "Say what you received, why you liked it, and close with thanks.",
     "learn a poem": "Read it aloud one line at a time and repeat each line from memory.",
@@ -246,7 +246,7 @@ def _follow_ups() -> Iterator[_Item]:
 
 def _help() -> Iterator[_Item]:
     """Requests for advice: the answer that helps against one that is rude or goes in circles."""
-    for n, (task, advice) in enumerate(TASKS.items()):
+    for n, (task, advice) in enumerate(ADVICE.items()):
         for k, request in enumerate(REQUESTS):
             opening = ("", "Gladly. ", "Of course, here is one good way. ")[(n + k) % 3]
             first = advice.split(" ", 4)[:4]

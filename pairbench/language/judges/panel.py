@@ -9,20 +9,18 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairbench.language.data.load import Turn, render
-from pairbench.language.judges.judge import Judge, judge_names, load_judge
+from pairbench.language.data import toy
+from pairbench.language.data.pairs import Turn, prompt_text
+from pairbench.language.judges.judge import ROLES, Judge, Role, judge_names, load_judge
 from pairbench.language.policy.models import load_classifier
 
-Role = Literal["proxy", "gold"]
-ROLES: tuple[Role, ...] = ("proxy", "gold")
-
-OBJECTIVES: Mapping[str, str] = {
+OBJECTIVE_OF: Mapping[str, str] = {
     "helpful-base": "helpful",
     "rejection-sampled": "helpful",
     "online": "helpful",
@@ -31,7 +29,7 @@ OBJECTIVES: Mapping[str, str] = {
 }
 """The objective of each source of pairs."""
 
-DATASETS: Mapping[str, tuple[str, ...]] = {
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "hh-rlhf-helpful": ("helpful",),
     "hh-rlhf-harmless": ("harmless",),
     "hh-rlhf": ("helpful", "harmless"),
@@ -93,7 +91,7 @@ class Panel:
         self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
     ) -> NDArray[np.float64]:
         scores = np.empty(len(answers))
-        objectives = np.array([OBJECTIVES[source] for source in sources])
+        objectives = np.array([OBJECTIVE_OF[source] for source in sources])
         for objective, judge in self.judges.items():
             rows = np.flatnonzero(objectives == objective)
             scores[rows] = judge.score(
@@ -149,7 +147,7 @@ class RewardModel:
 
     def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
         if not self._templated:
-            return f"{render(prompt, None)} {answer}"
+            return f"{prompt_text(prompt)} {answer}"
         turns = [*prompt, ("assistant", answer)]
         messages = [{"role": role, "content": text} for role, text in turns]
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
@@ -166,8 +164,6 @@ class KnownAnswers:
     cards: Mapping[str, Mapping[str, Any]] = {}
 
     def __init__(self, role: Role) -> None:
-        from pairbench.language.data import toy
-
         self.name = f"{role} score of toy-dialogue"
         self._measure = _common_words if role == "proxy" else _in_order
         self._right = {pair.prompt: pair.chosen for pair in toy.dialogues()}
@@ -183,7 +179,7 @@ def judged(dataset: str) -> bool:
     """Returns whether somebody can score answers to the prompts of `dataset`."""
     if dataset == "toy-dialogue":
         return True
-    wanted = {f"{objective}-{role}" for objective in DATASETS.get(dataset, ()) for role in ROLES}
+    wanted = {f"{objective}-{role}" for objective in OBJECTIVES.get(dataset, ()) for role in ROLES}
     return bool(wanted) and wanted <= set(judge_names())
 
 
@@ -208,7 +204,7 @@ def oracle(dataset: str, role: Role) -> Oracle | None:
     """
     if not judged(dataset):
         return None
-    return KnownAnswers(role) if dataset == "toy-dialogue" else Panel(role, DATASETS[dataset])
+    return KnownAnswers(role) if dataset == "toy-dialogue" else Panel(role, OBJECTIVES[dataset])
 
 
 def _common_words(right: str, text: str) -> float:

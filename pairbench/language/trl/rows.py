@@ -281,13 +281,13 @@ def completions_trainer(
     import datasets
     import trl
 
-    from pairbench.language.data.load import render
+    from pairbench.language.data.pairs import prompt_text
 
     task, cost = job.task, job.run.cost
     judge, length = task.proxy, task.config.completion_tokens
     assert judge is not None  # the task's skip() sees to it
     pairs = [task._training.pairs[row] for row in job.rows.ravel()]
-    texts = [render(pair.prompt, task.language_model.tokenizer) for pair in pairs]
+    texts = [prompt_text(pair.prompt, task.language_model.tokenizer) for pair in pairs]
 
     def reward(
         completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
@@ -377,13 +377,13 @@ def _undisturbed(datasets: Any) -> Iterator[None]:
 
     They seed the global generators of Python, NumPy and torch, which nothing of ours draws from.
     """
-    from pairbench.language.policy.models import _quiet
+    from pairbench.language.model_cache import quiet
 
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global one is what TRL seeds)
     python_state, shown = random.getstate(), not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with torch.random.fork_rng(devices=[]), _quiet(), warnings.catch_warnings():
+        with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of what TRL asks of transformers
             yield
     finally:

@@ -6,7 +6,8 @@ import re
 from collections import Counter, defaultdict
 
 from pairbench.language.data import toy
-from pairbench.language.data.load import Pair, load
+from pairbench.language.data.load import load
+from pairbench.language.data.pairs import Pair
 
 PAIRS = toy.dialogues()
 

@@ -18,12 +18,13 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.suite import plan
 from pairbench.language.data import toy
-from pairbench.language.data.load import Pair, load
+from pairbench.language.data.load import load
+from pairbench.language.data.pairs import Pair, prompt_id
 from pairbench.language.judges import endpoint
 from pairbench.language.judges.endpoint import Choice, Verdict
-from pairbench.language.judges.judging import JudgedRow, Judgement, both_orders, judge, render
+from pairbench.language.judges.judgement import JudgedRow, Judgement, both_orders, table
+from pairbench.language.judges.judging import judge
 from pairbench.language.judges.panel import KnownAnswers
-from pairbench.language.task import prompt_id
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
@@ -136,7 +137,7 @@ def test_ties_count_one_half_and_head_to_head_is_seen_from_both_sides(results: P
 
 
 def test_the_proxy_says_that_methods_were_trained_on_it(results: Path) -> None:
-    shown = render(judged(results, "proxy"))
+    shown = table(judged(results, "proxy"))
     assert "Judge: proxy score of toy-dialogue, a stand-in and not people." in shown
     assert "trained on this judge's scores" in shown
 
@@ -172,7 +173,7 @@ def test_completions_that_are_not_the_record_s_are_left_out_and_named(results: P
     }  # fmt: skip
     assert rows(found)["grpo"].head_to_head["dpo"].win_rate is None  # no seed in common
     for line in found.left_out:
-        assert line in render(found)
+        assert line in table(found)
 
 
 def test_a_run_without_completions_is_left_out_and_is_no_failure(tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ def test_a_budget_is_spread_over_rows_and_the_next_call_ends_the_work(
         assert versus.seeds == [0, 1]
         assert 0 < versus.comparisons < 2 * PROMPTS
         assert versus.comparisons + versus.missing == 2 * PROMPTS
-    assert "Incomplete," in render(part)
+    assert "Incomplete," in table(part)
     rest = judged(results, openai(fake))
     assert (rest.requests, rest.stopped) == (whole - 13, None)
     fake.better = lambda a, b: "no longer asked"

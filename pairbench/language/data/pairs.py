@@ -1,0 +1,350 @@
+"""Preference pairs: a prompt that ends with the user's turn and two answers, one preferred.
+
+Whatever form the rows of a data set come in, they pass through the one parser and the one set of
+cleaning rules below. Two forms of the same data so give the same pairs and the same
+`Preferences.sha256`, and what was dropped is counted by reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pairbench.errors import PairBenchError
+
+Turn = tuple[str, str]  # role, one of ROLES, and text
+Split = Literal["policy", "proxy", "gold", "evaluation"]
+
+ROLES = ("user", "assistant", "system")
+SPLITS: tuple[Split, ...] = ("policy", "proxy", "gold", "evaluation")
+SHARES: Mapping[Split, float] = {"policy": 0.45, "proxy": 0.25, "gold": 0.20, "evaluation": 0.10}
+
+# Why a row is dropped; the first that applies is the one counted.
+FIRST_TURN = "first turn not the user's"
+NO_SHARED_PROMPT = "no shared prompt"  # not one answer each to one and the same prompt
+NOT_ALTERNATING = "turns do not alternate"  # user and assistant, and the prompt ends with the user
+EMPTY_TURN = "empty turn in the prompt"
+EMPTY_SIDE = "empty side"
+IDENTICAL_SIDES = "identical sides"
+SCORE_TIE = "score tie"
+SCORE_REVERSED = "score against the label"
+REASONS = (
+    FIRST_TURN,
+    NO_SHARED_PROMPT,
+    NOT_ALTERNATING,
+    EMPTY_TURN,
+    EMPTY_SIDE,
+    IDENTICAL_SIDES,
+    SCORE_TIE,
+    SCORE_REVERSED,
+)
+
+_MARKER = re.compile(r"\n\n(Human|Assistant):")
+_MARKERS = ("\n\nHuman:", "\n\nAssistant:")
+_SPEAKERS: Mapping[str, str] = {"user": "Human", "assistant": "Assistant", "system": "System"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One preference between two answers.
+
+    Attributes:
+        id: names the row within its data set.
+        source: the part of the data set, for example "helpful-base".
+        prompt: turns that alternate from user to user (after a system turn, if any), none empty.
+        chosen: the preferred final answer of the assistant, stripped and not empty.
+        rejected: the other one, stripped, not empty and not the same.
+        score_chosen: what the origin scored the preferred answer with, or None.
+        score_rejected: likewise; below `score_chosen` where both are given.
+    """
+
+    id: str
+    source: str
+    prompt: tuple[Turn, ...]
+    chosen: str
+    rejected: str
+    score_chosen: float | None = None
+    score_rejected: float | None = None
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """A cleaned data set of pairs.
+
+    Attributes:
+        name: of the data set.
+        pairs: the pairs that are left, in the order of the rows.
+        dropped: how many rows were dropped, by reason (`REASONS`); reasons with none are absent.
+        revision: the hub's commit, "local" for a folder or file, "toy-<version>" for ours.
+        sha256: of the pairs' content, whatever their ids and order.
+    """
+
+    name: str
+    pairs: tuple[Pair, ...]
+    dropped: Mapping[str, int]
+    revision: str
+    sha256: str
+
+    @classmethod
+    def of(
+        cls, name: str, pairs: Iterable[Pair], dropped: Mapping[str, int], revision: str
+    ) -> Preferences:
+        """Returns the data set of these pairs.
+
+        Raises:
+            PairBenchError: there is no pair, or two have one id.
+        """
+        kept = tuple(pairs)
+        if not kept:
+            said = ", ".join(f"{count} for {reason!r}" for reason, count in dropped.items())
+            raise PairBenchError(
+                f"{name} has no pair left after cleaning"
+                + (f"; rows were dropped: {said}" if said else "; it has no rows")
+            )
+        for pair_id, count in Counter(pair.id for pair in kept).items():
+            if count > 1:
+                raise PairBenchError(
+                    f"{name} has two rows with the id {pair_id!r}: make them distinct"
+                )
+        return cls(name, kept, dict(dropped), revision, content_hash(kept))
+
+    def split(self) -> Mapping[Split, tuple[Pair, ...]]:
+        """Returns the pairs by use: a pair's prompt alone decides, so no prompt is in two.
+
+        The shares (`SHARES`) hold in expectation; rows that come or go move no other.
+        """
+        parts: dict[Split, list[Pair]] = {name: [] for name in SPLITS}
+        for pair in self.pairs:
+            parts[split_of(pair.prompt)].append(pair)
+        return {name: tuple(part) for name, part in parts.items()}
+
+    def sft_texts(self) -> list[tuple[str, str]]:
+        """Returns what a model learns language from: each training prompt with either answer.
+
+        Both sides count, so that neither is likelier for having been seen: a preference is what
+        the methods must add.
+        """
+        return [
+            (prompt_text(pair.prompt), answer)
+            for pair in self.split()["policy"]
+            for answer in (pair.chosen, pair.rejected)
+        ]
+
+
+def split_of(prompt: Iterable[Turn]) -> Split:
+    """Returns the split of a prompt, by a hash of its first user turn.
+
+    Case and white space do not count, so trivial variants of a question share a split.
+    """
+    first = next((text for role, text in prompt if role == "user"), "")
+    key = "pairbench-split:" + " ".join(first.casefold().split())
+    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+    for name in SPLITS[:-1]:
+        if position < SHARES[name]:
+            return name
+        position -= SHARES[name]
+    return SPLITS[-1]
+
+
+def prompt_text(prompt: Iterable[Turn], tokenizer: Any = None) -> str:
+    """Returns the text a model continues with the assistant's answer.
+
+    Args:
+        prompt: turns that end with the user's.
+        tokenizer: of transformers; its chat template is used if it has one, with the marker of
+            the assistant's turn, and HH-RLHF's transcript otherwise.
+    """
+    turns = tuple(prompt)
+    if getattr(tokenizer, "chat_template", None):
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        )
+    return "".join(f"\n\n{_SPEAKERS[role]}: {text}" for role, text in turns) + "\n\nAssistant:"
+
+
+def prompt_id(prompt: Iterable[Turn]) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a prompt's plain text."""
+    return hashlib.sha256(prompt_text(prompt).encode()).hexdigest()[:16]
+
+
+def content_hash(pairs: Iterable[Pair]) -> str:
+    """Returns SHA-256 of the pairs' content; neither ids nor order count."""
+    digests = sorted(
+        hashlib.sha256(
+            json.dumps(
+                [p.source, p.prompt, p.chosen, p.rejected, p.score_chosen, p.score_rejected],
+                ensure_ascii=False,
+            ).encode()
+        ).digest()
+        for p in pairs
+    )
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+# From rows to pairs.
+
+
+@dataclass(frozen=True)
+class RawPair:
+    """A row as it was read; `where` says where, for errors; `named` is of a data set with a name.
+
+    A row without a prompt that is no transcript is dropped from a data set with a name, and wrong
+    use in a file of the user's.
+    """
+
+    fields: Mapping[str, Any]
+    where: str
+    source: str
+    id: str
+    named: bool = True
+
+
+def clean(rows: Iterable[RawPair]) -> tuple[list[Pair], dict[str, int]]:
+    """Returns the pairs of the rows that are one, and how many were dropped, by reason.
+
+    Raises:
+        PairBenchError: a row lacks a side, or holds what is no text, message or score.
+    """
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        outcome = _pair(row)
+        if isinstance(outcome, Pair):
+            pairs.append(outcome)
+        else:
+            dropped[outcome] += 1
+    return pairs, {reason: dropped[reason] for reason in REASONS if dropped[reason]}
+
+
+def _pair(row: RawPair) -> Pair | str:
+    """Returns the row's pair, or the reason for which it is dropped."""
+    dialogue = _dialogue(row, "chosen"), _dialogue(row, "rejected")
+    shared = _shared(*dialogue)
+    if isinstance(shared, str):
+        return shared
+    prompt, chosen, rejected = shared
+    high, low = _score(row, "score_chosen"), _score(row, "score_rejected")
+    if not chosen or not rejected:
+        return EMPTY_SIDE
+    if chosen == rejected:
+        return IDENTICAL_SIDES
+    if high is not None and low is not None and high <= low:
+        return SCORE_TIE if high == low else SCORE_REVERSED
+    return Pair(row.id, row.source, prompt, chosen, rejected, high, low)
+
+
+def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | str:
+    """Splits two dialogues into the prompt they share and the answer of each, or says why not."""
+    for dialogue in (chosen, rejected):
+        if next((role for role, _ in dialogue if role != "system"), None) != "user":
+            return FIRST_TURN
+    n = next(
+        (k for k, (one, other) in enumerate(zip(chosen, rejected)) if one != other),
+        min(len(chosen), len(rejected)),
+    )
+    if n == len(chosen) == len(rejected):
+        n -= 1
+    for dialogue in (chosen, rejected):
+        if len(dialogue) != n + 1 or dialogue[n][0] != "assistant":
+            return NO_SHARED_PROMPT
+    prompt = tuple(chosen[:n])
+    talk = prompt[1:] if prompt[0][0] == "system" else prompt
+    if len(talk) % 2 == 0 or any(
+        role != ("user", "assistant")[k % 2] for k, (role, _) in enumerate(talk)
+    ):
+        return NOT_ALTERNATING
+    if not all(text for _, text in prompt):
+        return EMPTY_TURN
+    return prompt, chosen[n][1], rejected[n][1]
+
+
+def _dialogue(row: RawPair, side: Literal["chosen", "rejected"]) -> list[Turn]:
+    """Returns all turns of one side, the prompt's and the answer."""
+    prompt, answer = row.fields.get("prompt"), row.fields.get(side)
+    if answer is None:
+        raise PairBenchError(f"{row.where} has no {side!r}: every row needs chosen and rejected")
+    if isinstance(answer, list):
+        turns = _messages(answer, row, side)
+        if prompt is None or (turns and turns[0][0] != "assistant"):
+            return turns
+        if isinstance(prompt, list):
+            return _messages(prompt, row, "prompt") + turns
+        start = _text(prompt, row, "prompt")
+        return [*(_transcript(start) or [("user", start.strip())]), *turns]
+    text = _text(answer, row, side)
+    if prompt is None:
+        turns = _transcript("\n\n" + text.lstrip())
+        if not turns and not row.named:
+            raise PairBenchError(
+                f"{row.where} has no 'prompt', and its {side!r} is no transcript that starts with "
+                f"'Human:': add the column prompt"
+            )
+        return turns
+    if isinstance(prompt, list):
+        return [*_messages(prompt, row, "prompt"), ("assistant", text.strip())]
+    start = _text(prompt, row, "prompt")
+    if not start.startswith(_MARKERS):
+        return [("user", start.strip()), ("assistant", text.strip())]
+    # The whole transcript again, so that this form and the originals are read by the same rule.
+    ends = start.rstrip().endswith(_MARKERS[1])
+    return _transcript(start.rstrip() + text if ends else f"{start}{_MARKERS[1]}{text}")
+
+
+def _transcript(text: str) -> list[Turn]:
+    """Returns the turns of a transcript in HH-RLHF's form, none if it does not start as one."""
+    if not text.startswith(_MARKERS):
+        return []
+    parts = _MARKER.split(text)
+    return [
+        ("user" if speaker == "Human" else "assistant", said.strip())
+        for speaker, said in zip(parts[1::2], parts[2::2])
+    ]
+
+
+def _messages(messages: list[Any], row: RawPair, column: str) -> list[Turn]:
+    turns: list[Turn] = []
+    for message in messages:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in ROLES:
+            raise PairBenchError(
+                f"{row.where}: a message of {column!r} has the role {role!r}; it must be one of "
+                f"{', '.join(ROLES)}"
+            )
+        turns.append((role, _text(message.get("content"), row, column).strip()))
+    return turns
+
+
+def _text(value: Any, row: RawPair, column: str) -> str:
+    if not isinstance(value, str):
+        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, which is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PairBenchError(
+            f"{row.where}: {column!r} is not valid Unicode (half a surrogate pair)"
+        ) from error
+    return value
+
+
+def _score(row: RawPair, column: str) -> float | None:
+    """Returns a score, where the row or the row's metadata gives one."""
+    value = row.fields.get(column)
+    metadata = row.fields.get("metadata")
+    if value is None and isinstance(metadata, Mapping):
+        value = metadata.get(column)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, not a finite number")
+    return number

@@ -1,0 +1,87 @@
+"""How a language model is run, and what it cannot be asked."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pairbench.errors import PairBenchError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a causal language model scores and samples.
+
+    Attributes:
+        eos: id of the end of sequence.
+        context: the most tokens of a prompt and its response together.
+        min_length: the end of sequence has probability 0 among so many first tokens.
+        device: where the model is.
+        bf16: compute in bfloat16.
+        micro_rows: work on at most so many rows at a time (at least a whole group), or None.
+        shared_prompt: compute a group's prompt once.
+    """
+
+    eos: int
+    context: int
+    min_length: int
+    device: torch.device
+    bf16: bool
+    micro_rows: int | None
+    shared_prompt: bool
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Returns the context in which the model computes."""
+        if self.bf16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def check_prompts(self, contexts: Tensor, steps: int) -> None:
+        """Checks prompts (N, P) that are followed by at most `steps` tokens.
+
+        Raises:
+            PairBenchError: they do not fit, one is empty, or they are not padded on the left.
+        """
+        prompt = int((contexts >= 0).sum(1).max())
+        if prompt + steps > self.context:
+            raise PairBenchError(
+                f"a prompt of {prompt} tokens and a response of {steps} do not fit into the "
+                f"model's context of {self.context}: cut the prompts or the responses shorter"
+            )
+        if not bool((contexts[:, -1] >= 0).all()):
+            row = int((contexts[:, -1] < 0).nonzero()[0])
+            raise PairBenchError(
+                f"prompt {row} of the batch is empty or not padded on the left: "
+                "prompts are ids of at least one token, with -1 before them"
+            )
+
+    def check_rows(self, contexts: Tensor, responses: Tensor, mask: Tensor) -> None:
+        """Checks prompts (B, P) with their responses and mask (B, T).
+
+        Raises:
+            PairBenchError: see `check_prompts`; or a response ends where it must not.
+        """
+        lengths = (mask > 0).sum(1)
+        self.check_prompts(contexts, int(lengths.max()))
+        if self.min_length:
+            early = (responses[:, : self.min_length] == self.eos) & (mask[:, : self.min_length] > 0)
+            if bool(early.any()):
+                row = int(early.any(1).nonzero()[0])
+                raise PairBenchError(
+                    f"response {row} of the batch ends within its first {self.min_length} tokens, "
+                    "which this policy forbids: cut or drop such responses, or lower min_length"
+                )
+
+
+def context_window(model: Any) -> int:
+    """Returns the most tokens a transformers model takes, prompt and response together."""
+    config = model.config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        if isinstance(size := getattr(config, name, None), int):
+            return size
+    return 2**31 - 1
