@@ -1,26 +1,18 @@
-"""The command line: verbs by name, each loaded when it is called, and errors as exit status."""
+"""The command line: its verbs, and errors as exit status.
+
+A verb imports what it needs when it is called, so that help needs nothing but Click.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
-from importlib import import_module
 from typing import NoReturn
 
 import click
 
+from pairbench.cli import authoring, boards, evidence, language, papers, runs, tools
 from pairbench.errors import PairBenchError
-
-VERBS = {
-    **dict.fromkeys(("run", "tune", "status"), "runs"),
-    **dict.fromkeys(("leaderboard", "compare", "plot", "show", "list"), "boards"),
-    **dict.fromkeys(("reproduce", "submit"), "evidence"),
-    **dict.fromkeys(("new", "check"), "authoring"),
-    **dict.fromkeys(("claims", "replicate"), "papers"),
-    **dict.fromkeys(("models", "judge"), "language"),
-    **dict.fromkeys(("export", "compact"), "tools"),
-}
-"""The file of `pairbench.cli` that holds a verb, by the verb's name."""
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -30,27 +22,22 @@ class _Terminated(BaseException):
     """SIGTERM has come, from a scheduler as a rule."""
 
 
-class Verbs(click.Group):
-    """A group whose commands are in other files; the file of one is read when it is asked for."""
-
-    def list_commands(self, ctx: click.Context | None = None) -> list[str]:
-        return sorted(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = import_module(f"pairbench.cli.{VERBS[cmd_name]}")
-        found = (item for item in vars(module).values() if isinstance(item, click.Command))
-        return next(command for command in found if command.name == cmd_name)
-
-
-@click.group(
-    cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="pairbench")
 def cli() -> None:
     """Benchmark and baseline suite for preference-based policy optimisation."""
+
+
+for verb in (
+    *(runs.run, runs.tune, runs.status),
+    *(boards.leaderboard, boards.compare, boards.plot, boards.show, boards.list_),
+    *(evidence.reproduce, evidence.submit),
+    *(authoring.new, authoring.check),
+    *(papers.claims, papers.replicate),
+    *(language.models, language.judge),
+    *(tools.export, tools.compact),
+):
+    cli.add_command(verb)
 
 
 def main(arguments: list[str] | None = None) -> None:
