@@ -1,9 +1,9 @@
-"""Verbs that show what there is: leaderboard, compare, plot, show, list."""
+"""Verbs that show what there is, or hand it on: leaderboard, compare, plot, show, list, export."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pairbench.cli.options import (
     form,
     loaded,
     names,
-    warn,
+    told,
 )
 from pairbench.errors import PairBenchError
 
@@ -46,19 +46,14 @@ def leaderboard(
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.results.columns import load_series
-    from pairbench.results.load import load_by_task
     from pairbench.results.marks import marks
 
+    records = loaded(results)
+    if not records:
+        raise PairBenchError(f"there are no records in {results}: run something first")
     if site is None and not (overall or tasks):
-        rebuilt = marks(results)
-        boards = (
-            board
-            for several in load_by_task(results, task)
-            for board in build(_some(_report(*several), results), task, marks=rebuilt)
-        )
-        _tell(boards, form, task)
+        _tell(build(records, task, marks=marks(results)), form, task)
         return
-    records = _some(loaded(results), results)
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
         pages = [path for path in written if path.parent != site]
@@ -78,35 +73,23 @@ def leaderboard(
     click.echo(render(both, form), nl=False)
 
 
-def _report(records: list[Any], problems: Iterable[str]) -> list[Any]:
-    warn(problems)
-    return records
-
-
-def _some(records: list[Any], results: Path) -> list[Any]:
-    if not records:
-        raise PairBenchError(f"there are no records in {results}: run something first")
-    return records
-
-
-def _tell(boards: Iterable[Any], form: str, task: str | None) -> None:
-    """Prints boards, as text one after another as they come."""
+def _tell(boards: Sequence[Any], form: str, task: str | None) -> None:
+    """Prints boards, as text one after another."""
     from pairbench.leaderboard import render
 
     if form in ("table", "markdown"):
         for number, board in enumerate(boards):
             click.echo("\n" * (number > 0) + render(board, form), nl=False)
         return
-    known = list(boards)
     if form == "json" and task is None:
-        click.echo(as_json([json.loads(render(board, form)) for board in known]))
+        click.echo(as_json([json.loads(render(board, form)) for board in boards]))
         return
-    if len({board.task for board in known}) > 1:
+    if len({board.task for board in boards}) > 1:
         raise PairBenchError(
             f"{form} holds one board: choose a task with --task "
-            f"({', '.join(sorted({board.task for board in known}))})"
+            f"({', '.join(sorted({board.task for board in boards}))})"
         )
-    click.echo(render(known[0], form), nl=False)
+    click.echo(render(boards[0], form), nl=False)
 
 
 @click.command()
@@ -128,7 +111,7 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
     if task is not None:
         pairs = compare_all(loaded(results), rows, task)
     elif len(rows) == 2:
-        ours, theirs = (_report(*records_of(name, results)) for name in rows)
+        ours, theirs = (told(records_of(name, results)) for name in rows)
         pairs = compare_sides(ours, theirs, (rows[0], rows[1]))
     else:
         raise PairBenchError("without --task name two record files, results folders or suites")
@@ -213,3 +196,21 @@ def _suites() -> list[dict[str, Any]]:
         {"name": s.name, "summary": s.summary, "source": f"{s.name}.toml", "origin": "built in"}
         for s in suites
     ]
+
+
+@click.command()
+@click.option("--to", type=click.Choice(["tensorboard", "wandb"]), required=True,
+              help="Whose files the runs are added to.")  # fmt: skip
+@click.option("--out", required=True, help="The folder where it keeps them.")
+@TASK
+@SEEN
+def export(to: str, out: str, task: str | None, results: Path) -> None:
+    """Add finished runs to a tracker: curves, series, final numbers, settings, profile.
+
+    A run that is there already is left as it is.
+    """
+    from pairbench.results.export import export as add
+
+    records = [record for record in loaded(results) if task in (None, record.task)]
+    new, had = add(records, results, to, out)
+    click.echo(f"{new} runs added to {out}, {had} there before")

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from pairbench.cli import authoring, boards, evidence, language, papers, runs, tools
+from pairbench.cli import authoring, boards, evidence, language, papers, runs
 from pairbench.errors import PairBenchError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -30,12 +30,11 @@ def cli() -> None:
 
 for verb in (
     *(runs.run, runs.tune, runs.status),
-    *(boards.leaderboard, boards.compare, boards.plot, boards.show, boards.list_),
+    *(boards.leaderboard, boards.compare, boards.plot, boards.show, boards.list_, boards.export),
     *(evidence.reproduce, evidence.submit),
     *(authoring.new, authoring.check),
     *(papers.claims, papers.replicate),
     *(language.models, language.judge),
-    *(tools.export, tools.compact),
 ):
     cli.add_command(verb)
 

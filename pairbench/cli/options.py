@@ -202,9 +202,13 @@ def loaded(results: Path | str) -> list[Any]:
     """Returns the records of a folder, and names the files in it that are none."""
     from pairbench.results.load import load_records
 
-    records, problems = load_records(results)
-    warn(problems)
-    return records
+    return told(load_records(results))
+
+
+def told(found: tuple[list[Any], list[str]]) -> list[Any]:
+    """Names the files that are no records on standard error, and returns the records."""
+    warn(found[1])
+    return found[0]
 
 
 def as_json(value: Any) -> str:

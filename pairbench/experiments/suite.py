@@ -63,7 +63,13 @@ Seeds = Annotated[
 class Row(BaseModel):
     """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
 
-    `tuning` is what `pairbench tune` writes beside the settings it has chosen.
+    Attributes:
+        name: as boards show it.
+        algorithm: the registered name.
+        tasks: tasks it runs on, with their variants.
+        seeds: its own, in place of the suite's.
+        settings: what replaces the algorithm's presets.
+        tuning: what `pairbench tune` writes beside the settings it has chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,7 +83,12 @@ class Row(BaseModel):
 
 
 class TaskTerms(BaseModel):
-    """What a suite asks of the runs on one task, in place of what it asks of all."""
+    """What a suite asks of the runs on one task, in place of what it asks of all.
+
+    Attributes:
+        protocol: in place of the suite's.
+        seeds: in place of the suite's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,7 +97,16 @@ class TaskTerms(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named set of rows. `terms` are by task; a row's own seeds go before those of its task."""
+    """A named set of rows. A row's own seeds go before those of its task.
+
+    Attributes:
+        name: of the file.
+        summary: one line for the list of suites.
+        protocol: what all runs share.
+        seeds: of every row.
+        terms: by task, what is asked there instead.
+        rows: what is compared.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
