@@ -60,15 +60,24 @@ def test_built_in_names_are_found_without_importing_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["algorithm", "task"])
-def test_what_is_read_from_the_source_is_what_the_class_says(kind: registry.Kind) -> None:
+def test_a_listing_is_what_the_classes_say(kind: registry.Kind) -> None:
     get = registry.get_algorithm if kind == "algorithm" else registry.get_task
-    for name, entry in registry.entries(kind).items():
-        cls: Any = get(name)
-        assert cls.name == name
-        assert entry.summary
-        assert entry.summary == cls.__doc__.strip().splitlines()[0]
+    listed = registry.listing(kind)
+    assert [entry.name for entry in listed] == list(registry.entries(kind))
+    for entry in listed:
+        cls: Any = get(entry.name)
+        assert entry.error is None
+        assert (cls.name, cls.__module__) == (entry.name, entry.target)
+        assert entry.summary == cls.__doc__.strip().splitlines()[0] != ""
         assert entry.source == cls.source
         assert entry.variants == tuple(getattr(cls, "variants", ()))
+
+
+def test_a_file_without_its_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    stray = registry.Entry("algorithm", "stray", "pairbench.algorithms.grpo")
+    monkeypatch.setattr(registry, "entries", lambda kind: {"stray": stray})
+    with pytest.raises(PairBenchError, match=r"algorithms\.grpo registers no algorithm 'stray'"):
+        registry.get_algorithm("stray")
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from pairbench.leaderboard.site.names import (
 from pairbench.leaderboard.site.pages import board_page, environment, index_page
 from pairbench.leaderboard.site.sparklines import SHOWN, Series, drawn, scale, thin
 from pairbench.leaderboard.text import cell
-from pairbench.registry import entries, get_algorithm
+from pairbench.registry import get_algorithm
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.marks import Reproduction
@@ -250,11 +250,10 @@ def _described(name: str) -> dict[str, Any]:
         cls = get_algorithm(name)
     except PairBenchError as error:
         return {**nothing, "missing": str(error)}
-    entry = entries("algorithm")[name]
     kinds = list(cls.presets)
     return nothing | {
         "source": cls.source,
-        "where": entry.target,
+        "where": f"{cls.__module__}:{cls.__qualname__}",
         "about": _paragraphs(inspect.getdoc(cls) or ""),
         "parts": [
             (part, _marked(" ".join(str(value.__doc__).split())))
