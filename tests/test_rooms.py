@@ -76,6 +76,28 @@ EXCEPTIONS = {
 """(importer, imported) that break a rule, and why."""
 
 
+ACROSS = {
+    "algorithms/test_ppo_parity.py": "beside Stable-Baselines3",
+    "algorithms/test_presets.py": "every method's settings for every kind of task",
+    "language/trl/test_engine.py": "whole runs in TRL's loop",
+    "language/trl/test_parity.py": "losses beside TRL's own",
+    "leaderboard/test_measures.py": "what tasks declare, from records to boards",
+    "papers/claims/test_claims_cli.py": "the command",
+    "papers/claims/test_golden_claims.py": "numbers of all claims by hand",
+    "papers/claims/test_verdicts.py": "verdicts of all claims",
+    "results/url/test_s3.py": "against a server",
+    "statistics/test_coverage.py": "what all intervals cover",
+    "tasks/test_control.py": "the files of all control tasks",
+    "test_api.py": "the verbs at the root",
+    "test_rooms.py": "the plan",
+    "test_wheel.py": "the package as it is installed",
+}
+"""Tests of more than one module, and of what."""
+
+ELSEWHERE = {"committed", "faults", "hostile", "performance", "support"}
+"""Folders of tests that are named for what is tried rather than for a room."""
+
+
 class Import(NamedTuple):
     """One import of a module of ours; `typing` if only the type checker sees it."""
 
@@ -232,3 +254,26 @@ def spoken(name: str) -> Iterator[str]:
             yield str(node.module)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """A test file is named for a module or a folder and stands in its room, or is explained."""
+    tests = ROOT / "tests"
+    found, lost = set(), []
+    for file in tests.rglob("test_*.py"):
+        place = file.relative_to(tests)
+        if place.parts[0] in ELSEWHERE or place.parts[0] == "plugin_package":
+            continue
+        inside = place.with_name(place.stem.removeprefix("test_"))
+        top = ROOT if place.parts[0] in ("algorithms", "tasks") else ROOT / "pairbench"
+        module, folder = top / inside.with_suffix(".py"), top / inside
+        found.add(place.as_posix())
+        if not (module.exists() or folder.is_dir() or inside.name == inside.parent.name):
+            lost.append(place.as_posix())
+    assert sorted(set(lost) - ACROSS.keys()) == []
+    assert ACROSS.keys() <= found
+
+
+def test_no_exception_outlives_its_cause() -> None:
+    broken = {(each.importer, each.imported) for each in imports()}
+    assert EXCEPTIONS.keys() <= broken
