@@ -444,8 +444,8 @@ class LanguageTask(Task):
 
     def _texts(self, responses: Tensor) -> list[str]:
         tokenizer = self.language_model.tokenizer
-        rows = [row[row >= 0].tolist() for row in responses]
-        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+        texts = tokenizer.batch_decode(_rows(responses), skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
     def evaluate(self, policy: Policy, final: bool) -> Evaluation:
         assert isinstance(policy, LanguagePolicy)
@@ -498,7 +498,9 @@ class LanguageTask(Task):
             for name, judge in ((GOLD, self.gold), (PROXY, self.proxy))
             if judge is not None
         }
-        return Look(responses, mask, logp, texts, scores, completion_measures(texts, responses))
+        return Look(
+            responses, mask, logp, texts, scores, completion_measures(texts, _rows(responses))
+        )
 
     def texts(self) -> dict[str, list[str]]:
         """The last evaluation's completions; prompts are named by `prompt_id`, not copied."""
@@ -558,6 +560,11 @@ class LanguageTask(Task):
             }
             | {part.card.name: part.card.short() for part in self._parts},
         }
+
+
+def _rows(responses: Tensor) -> list[list[int]]:
+    """Returns the ids of each response (N, T) without padding."""
+    return [row[row >= 0].tolist() for row in responses]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
