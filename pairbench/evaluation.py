@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -22,6 +24,56 @@ class Cost(BaseModel):
     def labels(self) -> int:
         """Answers of the oracle that the algorithm saw."""
         return self.scores + self.comparisons
+
+
+class Guard(BaseModel):
+    """The least value of a measure at which a policy's scores still mean what they say.
+
+    A row below it gets no rank, and a sentence: "{fails} ({value} {of}, less than {floor})".
+
+    Attributes:
+        floor: the least value.
+        fails: what a policy below it does, such as "repeats itself".
+        of: what the value is a share of, such as "of the untrained policy's variety".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    floor: float
+    fails: str
+    of: str = ""
+
+
+class Measure(BaseModel):
+    """What a task says of a number that it reports beside the scores; carried in each record.
+
+    Attributes:
+        name: its key in `Evaluation.measures`.
+        title: the heading of its column.
+        meaning: what it is, in words.
+        unit: what it is counted in, if anything.
+        better: +1 or -1 where more or less of it is better, else 0.
+        guard: the least value that a policy may have, if there is one.
+        role: "distance" of the distance to the untrained policy, which scores are then drawn
+            against; "win rate" of the share of contexts won against that policy.
+        levels: of a distance, the values at which rows are compared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    title: str
+    meaning: str
+    unit: str = ""
+    better: Literal[-1, 0, 1] = 0
+    guard: Guard | None = None
+    role: Literal["distance", "win rate"] | None = None
+    levels: tuple[float, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Meaning and unit."""
+        return f"{self.meaning} in {self.unit}" if self.unit else self.meaning
 
 
 class Evaluation(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pairbench.algorithm import Method
 from pairbench.batch import Batch
-from pairbench.evaluation import Cost, Evaluation
+from pairbench.evaluation import Cost, Evaluation, Measure
 from pairbench.policy import Policy
 from pairbench.seeding import Streams
 
@@ -50,6 +50,8 @@ class Task(ABC):
         unit: what `Cost.steps` counts.
         scores_of: what differs between the scores of an evaluation, and so what their names say:
             how the "policy" acts, or which "measure" is taken of it.
+        measures: what the measures of an evaluation mean, which each record then says; one that is
+            not declared goes by its name.
         variants: settings by variant name, for `name@variant`.
         packages: distributions its numbers depend on, whose versions each record then holds.
     """
@@ -60,6 +62,7 @@ class Task(ABC):
     source: ClassVar[str]
     unit: ClassVar[str] = "steps"
     scores_of: ClassVar[Literal["policy", "measure"]] = "policy"
+    measures: ClassVar[tuple[Measure, ...]] = ()
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
 

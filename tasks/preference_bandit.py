@@ -14,7 +14,7 @@ from torch import Tensor
 from pairbench.algorithm import External, Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
-from pairbench.evaluation import Evaluation
+from pairbench.evaluation import Evaluation, Measure
 from pairbench.policy import Policy
 from pairbench.registry import register_task
 from pairbench.results.record import digest
@@ -54,6 +54,23 @@ class PreferenceBandit(Task):
     kind = "tabular"
     source = "generated: standard normal rewards"
     unit = "arms pulled"
+    measures = (
+        Measure(
+            name="kl_ref",
+            title="KL to reference",
+            meaning="KL to the untrained policy",
+            unit="nats per response",
+            role="distance",
+            levels=(1.0, 3.0, 8.0),
+        ),
+        Measure(
+            name="regret",
+            title="regret",
+            meaning="Expected reward of the best policy less the policy's",
+            better=-1,
+        ),
+        Measure(name="entropy", title="entropy", meaning="Mean entropy over contexts", unit="nats"),
+    )
     variants = {  # noqa: RUF012 (read by name, never changed)
         "noisy": {"reward_noise": 1.0},
         "bradley-terry": {"comparison": "bradley-terry"},

@@ -20,7 +20,7 @@ from pairbench.control.mujoco_env import Float, Simulations, Single, Walker, pro
 from pairbench.control.rollout import Actable, Rollout, roll
 from pairbench.control.value import ValueEstimate
 from pairbench.errors import PairBenchError
-from pairbench.evaluation import Cost, Evaluation
+from pairbench.evaluation import Cost, Evaluation, Measure
 from pairbench.policy import Policy
 from pairbench.seeding import Streams
 from pairbench.task import Task
@@ -93,6 +93,12 @@ class ControlTask(Task):
     version = "1"
     kind = "control"
     unit = "environment steps"
+    measures = (
+        Measure(
+            name="episode_length", title="episode length", meaning="Mean length of an episode",
+            unit="steps",
+        ),
+    )  # fmt: skip
     packages = ("gymnasium", "mujoco")
     walker: ClassVar[Walker]
     gymnasium_id: ClassVar[str]

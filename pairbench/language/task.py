@@ -32,6 +32,7 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
+from pairbench.language.measures import MEASURES
 from pairbench.language.metrics import completion_measures
 from pairbench.language.policy.encoding import encode_answers, encode_prompts
 from pairbench.language.policy.models import LanguageModel, load_model
@@ -153,6 +154,7 @@ class LanguageTask(Task):
     kind = "language"
     unit = "completion tokens"
     scores_of = "measure"
+    measures = MEASURES
     packages = ("transformers", "tokenizers")
     dataset: ClassVar[str]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {

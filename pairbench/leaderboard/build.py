@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Measure
 from pairbench.leaderboard.rank import ranked
 from pairbench.leaderboard.rows import (
     Frozen,
@@ -101,7 +102,7 @@ class Board(Frozen):
 
     `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the
     order of rows. `caveats` are what a reader must know before the numbers; `judges` the cards
-    of whatever scored the responses, by name.
+    of whatever scored the responses, and `measures` what the task says of its measures, by name.
     """
 
     task: str
@@ -115,6 +116,7 @@ class Board(Frozen):
     scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
     caveats: list[str] = Field(default=[], exclude_if=lambda caveats: not caveats)
     judges: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda judges: not judges)
+    measures: dict[str, Measure] = Field(default={}, exclude_if=lambda measures: not measures)
     other_scores: list[str]
     n_contexts: int | None
     baseline: str | None
@@ -228,7 +230,7 @@ def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     groups: dict[Any, list[RunRecord]] = defaultdict(list)
     for record in records:
         groups[record.algorithm, canonical(record.algorithm_config), record.tuning].append(record)
-    configurations = {group[0].spec.configuration: group for group in groups.values()}
+    configurations = {group[0].configuration: group for group in groups.values()}
     names = {key: min(r.row for r in group) for key, group in configurations.items()}
     shared = list(names.values())
     return {
@@ -263,7 +265,7 @@ def _by_data(records: list[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
     Those that name none (they failed, were skipped, or the task has no data) go with most runs. A
     part of several has a digest of its own.
     """
-    identity = records[0].spec.board
+    identity = records[0].board
     hashes = [next(iter(_of_task([record], DATA)), None) for record in records]
     named = sorted({str(one) for one in hashes if one is not None})
     if len(named) < 2:
@@ -296,12 +298,14 @@ def _board(
         + [[wins[name, n] for n in rows if n != name and n not in floors] for name in rows]
     )
     untrained = rows[anchor] if anchor in floors else []
+    measures = _measures(records)
     built = [
         row_of(
             name,
             group,
             floor=name in floors,
             untrained=untrained,
+            measures=measures,
             win_rate=win_rate,
             head_to_head=head_to_head,
             reached=reached[name],
@@ -311,7 +315,7 @@ def _board(
             rows.items(), compared[: len(rows)], compared[len(rows) :], strict=True
         )
     ]
-    built = ranked(built, scores, scores[anchor] if anchor in floors else {})
+    built = ranked(built, scores, scores[anchor] if anchor in floors else {}, measures.values())
     first = records[0]
     evaluations = [record.evaluation for record in records if record.evaluation is not None]
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
@@ -326,6 +330,7 @@ def _board(
         scores_of=first.scores_of,
         caveats=_caveats(head.board, records),
         judges=_judges(records),
+        measures=measures,
         other_scores=ways[1:],
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
         baseline=anchor,
@@ -449,13 +454,23 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
 
 def _caveats(identity: str, records: Sequence[RunRecord]) -> list[str]:
     found = caveats(records)
-    if identity != records[0].spec.board:
+    if identity != records[0].board:
         (data,) = _of_task(records, DATA)
         found.append(
             f"These runs had the data of SHA-256 {str(data)[:8]}; runs with other data of the same "
             "name are on a board of their own."
         )
     return found
+
+
+def _measures(records: Sequence[RunRecord]) -> dict[str, Measure]:
+    """Returns what the measures mean that the records report, the newest records' word first."""
+    reported = {name for r in finished(records) if r.evaluation for name in r.evaluation.measures}
+    found: dict[str, Measure] = {}
+    for record in sorted(finished(records), key=lambda record: -record.schema_version):
+        for measure in record.declared:
+            found.setdefault(measure.name, measure)
+    return {name: found[name] for name in sorted(reported & found.keys())}
 
 
 def _judges(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pairbench.leaderboard.rows import GUARD, LEAST_VARIETY, Reward, Row, Scores
+from pairbench.evaluation import Measure
+from pairbench.leaderboard.rows import Reward, Row, Scores
 
 STANDARD_ERRORS = 3.0
 """By which a trained row should beat the untrained policy."""
 
 
-def _repeats(row: Row) -> str | None:
-    """Returns a sentence if the row's policies repeat themselves."""
-    found = row.measures.get(GUARD)
-    if found is None or found.iqm >= LEAST_VARIETY:
-        return None
-    return (
-        f"no rank: repeats itself ({found.iqm:.2f} of the untrained policy's variety, less than "
-        f"{LEAST_VARIETY:g}): its scores are not to be read"
-    )
+def _below(row: Row, measures: Iterable[Measure]) -> str | None:
+    """Returns a sentence if the row's policies fall below the guard of a measure."""
+    for measure in measures:
+        guard, found = measure.guard, row.measures.get(measure.name)
+        if guard is not None and found is not None and found.iqm < guard.floor:
+            return (
+                f"no rank: {guard.fails} ({found.iqm:.2f} {guard.of or measure.title}, less than "
+                f"{guard.floor:g}): its scores are not to be read"
+            )
+    return None
 
 
 def _no_gain(ours: Scores, theirs: Scores) -> str | None:
@@ -42,35 +43,49 @@ def _no_gain(ours: Scores, theirs: Scores) -> str | None:
     )
 
 
-def ranked(rows: Iterable[Row], scores: Mapping[str, Scores], untrained: Scores) -> list[Row]:
+def ranked(
+    rows: Sequence[Row],
+    scores: Mapping[str, Scores],
+    untrained: Scores,
+    measures: Collection[Measure] = (),
+) -> list[Row]:
     """Returns rows best first, then those without a rank, with shared ranks and reasons.
 
-    No rank without an interval (one seed), nor with failures, nor for policies that repeat
-    themselves: what a judge says of those is not to be read, and so sets no other row back.
+    No rank without an interval (one seed), nor with failures, nor for policies below the guard of a
+    measure, as those that repeat themselves: what a judge says of such is not to be read, and so
+    sets no other row back.
 
     Args:
         rows: without ranks.
         scores: of each row, by its name.
         untrained: of the untrained policy; empty where the board has none.
+        measures: what the board's measures mean.
     """
-    rows = sorted(rows, key=_order)
+    below = {row.row: _below(row, measures) for row in rows if row.status == "finished"}
+    placed = sorted(rows, key=lambda row: _order(row, below.get(row.row) is not None))
     having = [
-        row.reward if row.status == "finished" and not _repeats(row) else None for row in rows
+        row.reward if row.status == "finished" and below[row.row] is None else None
+        for row in placed
     ]
     return [
-        row.model_copy(update={"rank": rank, "reason": _reason(row, scores[row.row], untrained)})
-        for row, rank in zip(rows, shared_ranks(having), strict=True)
+        row.model_copy(
+            update={
+                "rank": rank,
+                "reason": row.reason
+                if row.status != "finished"
+                else _reason(row, scores[row.row], untrained, below[row.row]),
+            }
+        )
+        for row, rank in zip(placed, shared_ranks(having), strict=True)
     ]
 
 
-def _reason(row: Row, scores: Scores, untrained: Scores) -> str | None:
-    """Returns what must be said of a row beside its numbers."""
-    if row.status != "finished":
-        return row.reason
-    alone = row.n_seeds == 1 and not _repeats(row)
+def _reason(row: Row, scores: Scores, untrained: Scores, below: str | None) -> str | None:
+    """Returns what must be said of a finished row beside its numbers."""
+    alone = row.n_seeds == 1 and not below
     reasons = ["no rank: one seed gives no interval" if alone else None]
     if not row.floor:
-        reasons += [_no_gain(scores, untrained), _repeats(row)]
+        reasons += [_no_gain(scores, untrained), below]
     return "; ".join(filter(None, reasons)) or None
 
 
@@ -91,8 +106,7 @@ def shared_ranks(rewards: Sequence[Reward | None]) -> list[int | None]:
     ]
 
 
-def _order(row: Row) -> tuple[Any, ...]:
-    kinds = ("finished", "repeats itself", "partial", "failed", "skipped")
-    repeats = row.status == "finished" and _repeats(row)
-    kind = kinds.index("repeats itself" if repeats else row.status)
+def _order(row: Row, below: bool) -> tuple[int, float, str]:
+    kinds = ("finished", "below a guard", "partial", "failed", "skipped")
+    kind = kinds.index("below a guard" if below else row.status)
     return (kind, -(row.reward.iqm if row.reward else 0.0), row.row)

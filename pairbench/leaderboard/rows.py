@@ -15,20 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Measure
 from pairbench.results.marks import Reproduction, Verdict
 from pairbench.results.record import CurvePoint, RunRecord, Tuning
-
-KL, WINS = "kl_ref", "beats_sft"
-"""Measures of a task: KL to the initial policy, nats per response, and the win rate against it."""
-
-GUARD, LEAST_VARIETY = "variety_of_sft", 0.8
-"""A measure: the share of different tokens in a response over the initial policy's; and its floor.
-
-A policy below it repeats itself: what a judge says of it is not to be read, and it gets no rank.
-"""
-
-AT_KL = (1.0, 3.0, 8.0)
-"""Values of that KL at which rows are compared, nats per response."""
 
 Status = Literal["finished", "partial", "failed", "skipped"]
 Scores = dict[int, statistics.Array]
@@ -105,8 +94,8 @@ class RowCost(Frozen):
 class CurveBand(Frozen):
     """A point of a row's learning curve: interquartile mean over seeds with its 95% interval.
 
-    `along` are other quantities at that point, means over seeds: the KL to the reference policy and
-    the other scores, where the task measures that KL.
+    `along` are other quantities at that point, means over seeds: the distance to the untrained
+    policy and the other scores, where the task measures that distance.
     """
 
     steps: float
@@ -118,10 +107,10 @@ class CurveBand(Frozen):
 
 
 class AtKL(Frozen):
-    """What a row's runs had reached when their KL to the reference policy first passed a value.
+    """What a row's runs had reached when their distance to the untrained policy passed a value.
 
-    Interpolated linearly in the KL between evaluations, the untrained policy being the first of
-    them; only where all finished seeds got there.
+    Interpolated linearly in the distance between evaluations, the untrained policy being the first
+    of them; only where all finished seeds got there.
     """
 
     reward: Reward
@@ -183,6 +172,7 @@ def row_of(
     *,
     floor: bool,
     untrained: list[RunRecord],
+    measures: Mapping[str, Measure],
     win_rate: Rate | None,
     head_to_head: Rate | None,
     reached: Mapping[Quantity, Reward],
@@ -195,6 +185,7 @@ def row_of(
         records: of its seeds, in their order.
         floor: whether nothing was trained.
         untrained: the records of the untrained policy, none where the board has no such row.
+        measures: what the board's measures mean, by name.
         win_rate: against the baseline.
         head_to_head: against the other trained rows.
         reached: the intervals of what `quantities` lists of it.
@@ -216,7 +207,7 @@ def row_of(
         seeds=[r.seed for r in done],
         failed_seeds=[r.seed for r in failed],
         tuning=records[0].tuning,
-        configuration=records[0].spec.configuration,
+        configuration=records[0].configuration,
         config=records[0].algorithm_config,
         runs={r.seed: r.identity for r in records},
     )
@@ -224,11 +215,13 @@ def row_of(
         return known
     rewards = [r.evaluation.reward for r in done if r.evaluation is not None]
     points = zip(*(record.curve for record in done), strict=False)
+    distance, wins = with_role(measures, "distance"), with_role(measures, "win rate")
+    curve = [_band(several, reached["curve", k], distance) for k, several in enumerate(points)]
     numbers: dict[str, Any] = {
         "reward": reached["reward", 0],
         "other_rewards": {str(name): own for (kind, name), own in reached.items() if kind == "way"},
         "measures": {str(name): own for (kind, name), own in reached.items() if kind == "measure"},
-        "curve": [_band(several, reached["curve", k]) for k, several in enumerate(points)],
+        "curve": curve,
         "rewards": {r.seed: rounded(x) for r, x in zip(done, rewards, strict=True)},
         "date": max(str(r.provenance.get("started", ""))[:10] for r in done) or None,
         "environments": sorted({text for r in done if (text := _environment(r.provenance))}),
@@ -244,7 +237,7 @@ def row_of(
         ),
         "reliability": _reliability(done, rewards),
         "cost": _cost(done),
-        "at_kl": _at_kl(done, untrained),
+        "at_kl": _at_distance(done, untrained, distance, wins) if distance else {},
     }
     if rebuilt and status == "finished":
         order = ("equal", "close", "different")
@@ -330,32 +323,44 @@ def _environment(provenance: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _at_kl(done: list[RunRecord], untrained: list[RunRecord]) -> dict[str, AtKL]:
+def with_role(measures: Mapping[str, Measure], role: str) -> Measure | None:
+    """Returns the measure of a role, if there is one."""
+    return next((measure for measure in measures.values() if measure.role == role), None)
+
+
+def _at_distance(
+    done: list[RunRecord], untrained: list[RunRecord], distance: Measure, wins: Measure | None
+) -> dict[str, AtKL]:
     start = [r.evaluation.reward for r in untrained if r.evaluation is not None]
-    if not start or not all(KL in point.measures for r in done for point in r.curve):
+    if not start or not all(distance.name in point.measures for r in done for point in r.curve):
         return {}
     found = {}
-    for value in AT_KL:
-        rewards = [_passing(value, float(np.mean(start)), r, None) for r in done]
+    for value in distance.levels:
+        level = float(np.mean(start))
+        rewards = [_passing(distance.name, value, level, r, None) for r in done]
         if all(reward is not None for reward in rewards):
-            wins = [_passing(value, 0.5, r, WINS) for r in done]
+            won = [_passing(distance.name, value, 0.5, r, wins.name) for r in done] if wins else []
             found[f"{value:g}"] = AtKL(
                 reward=_reward([x for x in rewards if x is not None]),
-                win_rate=_reward([x for x in wins if x is not None]) if None not in wins else None,
+                win_rate=_reward([x for x in won if x is not None])
+                if won and None not in won
+                else None,
             )
     return found
 
 
-def _passing(kl: float, start: float, record: RunRecord, measure: str | None) -> float | None:
-    """Returns the reward, or a measure, where the run's KL first passes `kl`."""
+def _passing(
+    distance: str, least: float, start: float, record: RunRecord, measure: str | None
+) -> float | None:
+    """Returns the reward, or a measure, where the run's distance first passes `least`."""
     before = (0.0, start)
     for point in record.curve:
         value = point.reward if measure is None else point.measures.get(measure)
         if value is None:
             return None
-        now = (point.measures[KL], value)
-        if now[0] >= kl:
-            share = (kl - before[0]) / (now[0] - before[0])
+        now = (point.measures[distance], value)
+        if now[0] >= least:
+            share = (least - before[0]) / (now[0] - before[0])
             return before[1] + share * (now[1] - before[1])
         before = now
     return None
@@ -410,22 +415,22 @@ def _cost(records: list[RunRecord]) -> RowCost:
     )
 
 
-def _band(points: Sequence[CurvePoint], reward: Reward) -> CurveBand:
+def _band(points: Sequence[CurvePoint], reward: Reward, distance: Measure | None) -> CurveBand:
     """The k-th points of all seeds make the row's k-th: evaluations are evenly spaced."""
     return CurveBand(
         steps=rounded(sum(p.steps for p in points) / len(points)),
         labels=rounded(sum(p.labels for p in points) / len(points)),
         **reward.model_dump(),
-        along=_along(points),
+        along=_along(points, distance.name) if distance else {},
     )
 
 
-def _along(points: Sequence[CurvePoint]) -> dict[str, float]:
-    if not all(KL in point.measures for point in points):
+def _along(points: Sequence[CurvePoint], distance: str) -> dict[str, float]:
+    if not all(distance in point.measures for point in points):
         return {}
     others = list(points[0].means)[1:]
     return {
-        KL: rounded(sum(point.measures[KL] for point in points) / len(points)),
+        distance: rounded(sum(point.measures[distance] for point in points) / len(points)),
         **{
             way: rounded(sum(point.means[way] for point in points) / len(points))
             for way in others

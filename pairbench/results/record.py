@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pairbench.evaluation import Cost, Evaluation
+from pairbench.evaluation import Cost, Evaluation, Measure
+from pairbench.results.version1 import measures_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them."""
 
 
 class Strict(BaseModel):
@@ -83,14 +85,15 @@ def _by_hand(tuning: Tuning | None) -> bool:
     return tuning is None
 
 
-class RunSpec(Strict):
-    """One cell of a grid, fully resolved: everything that decides what the run computes.
+class RunFields(Strict):
+    """One cell of a grid, fully resolved: everything that decides what a run computes.
 
     `row` is the name the suite gives it; it is the only field that is not part of the identity.
     `tuning` decides nothing but is part of it: a row that a search has been spent on is another
     than one set by hand, even where the search ends where the hand did.
     """
 
+    row: str
     algorithm: str
     algorithm_config: dict[str, Any]
     task: str
@@ -98,13 +101,7 @@ class RunSpec(Strict):
     task_config: dict[str, Any]
     protocol: Protocol
     seed: int = Field(ge=0)
-    row: str
     tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of every field but `row`."""
-        return digest(self.model_dump(include=IDENTIFYING))
 
     @property
     def configuration(self) -> str:
@@ -116,6 +113,15 @@ class RunSpec(Strict):
     def board(self) -> str:
         """SHA-256 (hex) of what the rows of one board share: task, version, settings, protocol."""
         return digest(self.model_dump(include={"task", "task_version", "task_config", "protocol"}))
+
+
+class RunSpec(RunFields):
+    """What a run is asked to be."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of every field but `row`."""
+        return digest(self.model_dump(include=IDENTIFYING))
 
 
 IDENTIFYING = set(RunSpec.model_fields) - {"row"}
@@ -166,33 +172,29 @@ class Failure(BaseModel):
     iteration: int | None = None
 
 
-class RunRecord(BaseModel):
+class _Heading(Strict):
+    """What a record's JSON begins with."""
+
+    schema_version: int = SCHEMA_VERSION
+    identity: str
+
+
+class RunRecord(RunFields, _Heading):
     """Everything kept of one run. Its series per iteration lie beside it in Parquet, and so do the
     texts of its last evaluation, if it has any.
 
     `status` is "finished", "failed" (no cache hit: the run is tried again when asked for) or
-    "skipped" (the task says in `reason` why the algorithm does not apply).
+    "skipped" (the task says in `reason` why the algorithm does not apply). `measures` are what the
+    task says of the measures it reports; see `declared`.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    schema_version: int = SCHEMA_VERSION
-    identity: str
-    row: str
-    algorithm: str
-    algorithm_config: dict[str, Any]
-    task: str
-    task_version: str
-    task_config: dict[str, Any]
-    protocol: Protocol
-    seed: int = Field(ge=0)
-    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
     status: Literal["finished", "failed", "skipped"]
     reason: str | None = None
     failure: Failure | None = None
     regime: str = ""
     step_unit: str = "steps"
     scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
+    measures: tuple[Measure, ...] = Field(default=(), exclude_if=lambda measures: not measures)
     curve: list[CurvePoint] = []
     evaluation: Evaluation | None = None
     stability: Stability = Stability()
@@ -206,6 +208,11 @@ class RunRecord(BaseModel):
     def spec(self) -> RunSpec:
         """The specification this record answers."""
         return RunSpec(**{name: getattr(self, name) for name in RunSpec.model_fields})
+
+    @property
+    def declared(self) -> tuple[Measure, ...]:
+        """What the measures mean: as the record says, or as its task meant them in version 1."""
+        return self.measures if self.schema_version > 1 else measures_of(self.task)
 
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:
@@ -227,6 +234,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def name_of(run: RunSpec | RunRecord) -> str:
+def name_of(run: RunFields) -> str:
     """Returns "row on task, seed n"."""
     return f"{run.row} on {run.task}, seed {run.seed}"

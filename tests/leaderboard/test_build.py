@@ -305,7 +305,7 @@ def test_scores_that_are_measures_go_by_their_own_names() -> None:
     (board,) = build(language_records())
     titles = [column.title for column in columns(board)]
     assert "gold judge" in titles and "proxy judge" in titles and "reward" not in titles
-    assert "gold judge at KL 1" in titles and "beats SFT at KL 8" in titles
+    assert "gold judge at KL to SFT 1" in titles and "beats SFT at KL to SFT 8" in titles
 
 
 def test_a_row_that_repeats_itself_has_no_rank_and_costs_others_none() -> None:

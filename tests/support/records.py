@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pairbench.evaluation import Cost, Evaluation
+from pairbench.language.measures import MEASURES
 from pairbench.results.record import CurvePoint, Failure, Protocol, RunRecord, RunSpec, Stability
 from pairbench.seeding import generator
 
@@ -168,6 +169,7 @@ def language_records(seeds: int = 3) -> list[RunRecord]:
         "task_config": {"model": "tiny"},
         "evaluations": 4,
         "scores_of": "measure",
+        "measures": MEASURES,
     }
     card = {"kind": "minilm-l3", "accuracy": "0.600 ± 0.010", "head_sha256": "a" * 64}
     provenance = {

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, build
 from pairbench.leaderboard.overall import overall
-from pairbench.leaderboard.rows import KL, Row
-from pairbench.leaderboard.site.pages import AXES, frontier, profile, score_name
+from pairbench.leaderboard.rows import Row
+from pairbench.leaderboard.site.pages import distance_axis, frontier, profile, score_name
 from pairbench.results.files import atomic_write
 from pairbench.results.record import RunRecord
 from pairbench.text import did_you_mean, printable
@@ -68,7 +68,7 @@ def draw(
     Args:
         records: any records; a task's largest board is drawn.
         kind: "curves", "intervals", "profile" (share of runs above each score) or "frontier" (score
-            against the KL to the untrained policy).
+            against the distance to the untrained policy).
         task: the task; a profile without one is of normalised scores over all tasks.
         rows: those to draw, as the board calls them; all of them by default.
         out: a .pdf or .svg file; named after board and kind by default.
@@ -213,11 +213,10 @@ def _overall_profile(figure: Figure, records: list[RunRecord], names: Sequence[s
 
 def _frontier(figure: Figure, board: Board, rows: list[Row]) -> None:
     names, found = frontier(board)
-    if KL not in names:
+    if not names:
         raise PairBenchError(
-            f"{board.title} does not measure the KL to the untrained policy: draw curves"
+            f"{board.title} does not measure a distance to the untrained policy: draw curves"
         )
-    column = 3 + names.index(KL)
     looks = _styles(rows)
     wanted = {row.row for row in rows}
     axes = figure.add_subplot()
@@ -229,12 +228,12 @@ def _frontier(figure: Figure, board: Board, rows: list[Row]) -> None:
         if row.floor:
             lines[row.row] = axes.axhline(points[0][0], **look)
             continue
-        x, y = [point[column] for point in points], [point[0] for point in points]
+        x, y = [point[3] for point in points], [point[0] for point in points]
         (lines[row.row],) = axes.plot(x, y, **look)
         axes.plot(x[-1:], y[-1:], marker=MARKERS[len(lines) % len(MARKERS)], markersize=4,
                   color=look["color"])  # fmt: skip
     axes.set_xlim(left=0)
-    axes.set_xlabel(AXES[KL].replace(", nats per response", " (nats)"))
+    axes.set_xlabel(distance_axis(board)[0])
     axes.set_ylabel(score_name(board))
     _legend(figure, lines)
 

@@ -16,7 +16,7 @@ from pairbench import statistics
 from pairbench.leaderboard.build import Board, Pair
 from pairbench.leaderboard.columns import Column, Interval, columns
 from pairbench.leaderboard.overall import Overall
-from pairbench.leaderboard.rows import KL, CurveBand, Rate, Row
+from pairbench.leaderboard.rows import CurveBand, Rate, Row, with_role
 from pairbench.leaderboard.site.names import OVERALL, algorithm_file, run_file
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
 from pairbench.leaderboard.text import (
@@ -30,23 +30,11 @@ from pairbench.leaderboard.text import (
 )
 from pairbench.text import number
 
-AXES = {KL: "KL to the untrained policy, nats per response"}
-"""What the scores may be drawn against, in words; other scores are called by name."""
-
 LEVELS = 31
 """Points of a board's performance profile."""
 
-GROUPS = {
-    "spread": ("strength", "median", "seed_sd", "dispersion_runs", "risk_runs"),
-    "stability": ("gradient_noise", "kl_std", "drawdown", "dispersion_time", "risk_time"),
-    "cost": ("steps", "labels", "gradient_steps", "gradient_steps_per_iteration", "seconds"),
-    "origin": (
-        "reproduced", "determinism", "date", "environment", "algorithm", "regime", "configuration"
-    ),
-}  # fmt: skip
-"""Columns that are shown together; those that are in none are measures of the policy."""
-
-ALWAYS = ("rank", "row", "n_seeds", "reward")
+GROUPS = ("main", "measures", "spread", "stability", "cost", "origin")
+"""Columns that are shown together, in the order that they are offered in."""
 
 MANY = 6
 """Values of one provenance field named one by one; beyond that they are counted."""
@@ -77,6 +65,7 @@ def board_page(
             summary=summary(board),
             curves=_curves(board),
             frontier=_frontier(board),
+            distance=getattr(with_role(board.measures, "distance"), "meaning", ""),
             profile=_profile(board),
             matrix=_matrix(board),
             strips=_strips(board, series or {}),
@@ -168,20 +157,27 @@ def _curves(board: Board) -> Markup:
 
 
 def _frontier(board: Board) -> Markup | None:
-    """The score that ranks against the KL and the other scores, where a task measures that KL."""
+    """The score that ranks against the distance to the untrained policy and the other scores."""
     names, found = frontier(board)
     if not names:
         return None
     rows = [{"row": row.row, "floor": row.floor, "curve": points} for row, points in found]
-    axes = [(AXES.get(name, name), name in AXES) for name in names]
+    axes = [distance_axis(board) if name == names[0] else (name, False) for name in names]
     return _chart(board, "frontier", "Frontier", axes, rows, score_name(board))
+
+
+def distance_axis(board: Board) -> tuple[str, bool]:
+    """Returns what the distance to the untrained policy is called on an axis, which has a zero."""
+    distance = with_role(board.measures, "distance")
+    assert distance is not None  # nothing lies along a curve without
+    return ", ".join(filter(None, (distance.meaning, distance.unit))), True
 
 
 def frontier(board: Board) -> tuple[list[str], list[tuple[Row, list[Any]]]]:
     """Returns what scores can be drawn against, and each row's points [IQM, low, high, those ...].
 
-    Every run begins at the untrained policy, whose point comes first. No names where no task
-    measures the KL to it.
+    The first is the distance to the untrained policy: every run begins there, and its point comes
+    first. No names where the task does not measure it.
     """
     names = list(dict.fromkeys(name for row in board.rows for p in row.curve for name in p.along))
 
@@ -425,15 +421,14 @@ def _column(column: Column, board: Board) -> dict[str, Any]:
 
 def _groups_of(column: Column) -> str:
     """The groups a column is shown with, by space; none means all of them."""
-    if column.key in ALWAYS:
+    if column.group is None:
         return ""
-    found = [name for name, keys in GROUPS.items() if column.key in keys]
-    return " ".join([*(["main"] if column.brief else []), *(found or ["measures"])])
+    return f"main {column.group}" if column.brief else column.group
 
 
 def _groups(shown: list[Column]) -> list[str]:
     there = {name for column in shown for name in _groups_of(column).split()}
-    return [name for name in ("main", "measures", *GROUPS) if name in there]
+    return [name for name in GROUPS if name in there]
 
 
 def _row(row: Row, shown: list[Column], board: Board) -> dict[str, Any]:

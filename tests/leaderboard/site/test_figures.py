@@ -65,7 +65,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     task, out = "halfcheetah-v4", tmp_path / "f.svg"
     with pytest.raises(PairBenchError, match=r"no row 'grop'.*did you mean grpo"):
         draw(records, "curves", task, ["grop"], out)
-    with pytest.raises(PairBenchError, match="does not measure the KL"):
+    with pytest.raises(PairBenchError, match="does not measure a distance"):
         draw(records, "frontier", task, out=out)
     with pytest.raises(PairBenchError, match="is no vector file"):
         draw(records, "curves", task, out=tmp_path / "f.png")
