@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Job, Launcher
+from pairbench.registry import get_task
 from pairbench.results.marks import Reproduction, Verdict
 from pairbench.results.record import RunRecord
 
@@ -52,7 +53,8 @@ def rebuild(
         iterations: compare the first so many only; None for the whole run.
 
     Raises:
-        PairBenchError: the record is not of a finished run, its task is of another version here,
+        PairBenchError: the record is not of a finished run, its settings name code to run, its
+            task is of another version here,
             only its beginning was asked for where it has no series, or the new run failed.
     """
     from pairbench.results.record import name_of
@@ -61,6 +63,11 @@ def rebuild(
         raise PairBenchError(
             f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
             "choose another record"
+        )
+    if code := get_task(record.task).code(record.task_config):
+        raise PairBenchError(
+            f"{name_of(record)} names code to run ({', '.join(map(str, code))}), which is not done "
+            "on the word of a record: run its settings anew and compare"
         )
     if iterations is not None and not (series and len(next(iter(series.values())))):
         raise PairBenchError(

@@ -28,6 +28,7 @@ from datasets import Features, List, Value
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Measure
+from pairbench.language.data.pairs import Pair, prompt_text
 from pairbench.language.model_cache import cache_folder, file_sha256
 from pairbench.text import did_you_mean, error_line
 
@@ -114,6 +115,25 @@ def completion_measures(texts: Sequence[str], tokens: Sequence[Sequence[int]]) -
     """Returns the measures of every language task, of N completions' texts and token ids."""
     found: dict[str, float] = _standard().compute(predictions=texts, tokens=tokens)
     return found
+
+
+def inputs_of(
+    pairs: Sequence[Pair], texts: Sequence[str], tokens: Sequence[Sequence[int]]
+) -> Inputs:
+    """Returns what metrics may ask for, of completions of N pairs' prompts.
+
+    Args:
+        pairs: whose prompts were completed.
+        texts: the completions.
+        tokens: their token ids.
+    """
+    return {
+        "predictions": texts,
+        "data": texts,
+        "references": [pair.chosen for pair in pairs],
+        "prompts": [prompt_text(pair.prompt) for pair in pairs],
+        "tokens": tokens,
+    }
 
 
 class FurtherMetrics:
