@@ -24,7 +24,8 @@ from datasets import Features, Value
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.reproduce import rebuild
-from pairbench.experiments.runner import plan, run
+from pairbench.experiments.runner import run
+from pairbench.experiments.suite import plan
 from pairbench.language import session as language_session
 from pairbench.language import task as language_task
 from pairbench.language.data.pairs import prompt_id
