@@ -300,8 +300,7 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.site.names import slugs
-    from pairbench.results.columns import load_series
-    from pairbench.results.load import load_records
+    from pairbench.results.load import load_records, load_series
     from pairbench.results.marks import marks
 
     records = _report(*load_records(results))
@@ -482,8 +481,7 @@ def leaderboard(
     """
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
-    from pairbench.results.columns import load_series
-    from pairbench.results.load import load_records
+    from pairbench.results.load import load_records, load_series
     from pairbench.results.marks import marks
 
     records = _some(_report(*load_records(results)), results)

@@ -28,6 +28,7 @@ from pairbench.registry import get_task
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import BEAT
+from pairbench.results.place import open_store
 from pairbench.results.record import Protocol as RunProtocol
 from pairbench.results.record import RunRecord, RunSpec, digest, name_of
 
@@ -132,7 +133,7 @@ def execute(
                         timeout=timeout,
                         gpus=gpus,
                         memory_gb=memory_gb,
-                        url=store.mirror.url if store.mirror is not None else None,
+                        url=store.url,
                     )
                 )
             pulse = _Pulse(store.driver_heartbeat, tally.names)
@@ -210,7 +211,7 @@ def run(
         raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
     tally = execute(
         grid,
-        Store.at(results),
+        open_store(results),
         open_launcher(backend, count, options),
         workers=count,
         threads=threads,
@@ -283,7 +284,7 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
 
 def _tell(store: Store, monitor: Monitor) -> None:
     """Passes on what has happened at the url, which may be that this call has lost it."""
-    for text in store.mirror.told() if store.mirror is not None else ():
+    for text in store.news():
         monitor.note(text)
 
 
