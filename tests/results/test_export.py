@@ -14,7 +14,8 @@ import pytest
 
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.results.export import export
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records, load_series
