@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pairbench.errors import PairBenchError
 from pairbench.results.folder import RunFiles, Store
 
 
 def is_url(place: Path | str) -> bool:
     """Whether results are named by a url, and not by a folder."""
     return isinstance(place, str) and "://" in place
+
+
+def is_place(name: str) -> bool:
+    """Whether a name is that of a folder there is, or of a url."""
+    return is_url(name) or Path(name).is_dir()
+
+
+def only_folder(place: str, who: str) -> Path:
+    """Returns the folder that results are in, for what writes more than records there.
+
+    Raises:
+        PairBenchError: it is a url; the sentence begins with `who`.
+    """
+    if is_url(place):
+        raise PairBenchError(f"{who} works in a folder, not at {place}: give one")
+    return Path(place)
 
 
 def open_store(place: Path | str) -> Store:
