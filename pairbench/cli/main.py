@@ -298,20 +298,17 @@ def _budget(limits: Mapping[str, float | None]) -> dict[str, float]:
 
 def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
-    from pairbench.leaderboard import build, render, write_site
-    from pairbench.leaderboard.site.names import slugs
+    from pairbench.leaderboard import render, write_site
     from pairbench.results.columns import load_series
     from pairbench.results.load import load_records
     from pairbench.results.marks import marks
 
     records = _report(*load_records(results))
     pages = pages_folder(results)
-    rebuilt = marks(results)
-    write_site(records, pages, rebuilt, load_series(results, records))
-    boards = build(records, marks=rebuilt)
-    for board, stem in zip(boards, slugs(boards), strict=True):
+    site = write_site(records, pages, marks(results), load_series(results, records))
+    for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
-            click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
+            click.echo(f"\n{render(board, 'table')}page: {page}")
 
 
 def pages_folder(results: Path) -> Path:
@@ -498,11 +495,8 @@ def leaderboard(
     records = _some(_report(*load_records(results)), results)
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
-        pages = [path for path in written if path.parent != site]
-        for path in written:
-            if path.parent == site:
-                click.echo(path)
-        click.echo(f"and {len(pages)} pages of runs and algorithms", err=True)
+        for path in written.files:
+            click.echo(path)
         return
     if task is not None:
         raise PairBenchError("an overall board is of several tasks: name them with --tasks")
