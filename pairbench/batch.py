@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,17 @@ from torch import Tensor
 from pairbench.errors import PairBenchError
 
 Signal = Mapping[str, Tensor]
-"""What `Algorithm.prepare` computes once a batch: tensors whose first axis is the batch's rows."""
+"""What `Algorithm.prepare` computes once a batch: tensors whose first axis is the batch's rows.
+
+Names are the algorithm's own, but for two that mean the same for all, `ADVANTAGE` and `RETURN`: a
+run's series are computed from them.
+"""
+
+ADVANTAGE = "advantage"
+"""In a signal: how much better each response (B, 1), or each step (B, T), is than expected."""
+
+RETURN = "return"
+"""In a signal: (B, T) the returns that the critic is fitted to."""
 
 PER_STEP = (
     "mask",
@@ -27,6 +37,16 @@ PER_STEP = (
 
 PER_ROW = ("pairs", "group", "score", "components", "domain_share")
 """What a single step has none of."""
+
+FOR_PREPARE = (
+    "score",
+    "components",
+    "domain_share",
+    "step_reward",
+    "next_value",
+    "boundary",
+)
+"""What `Algorithm.prepare` alone may read; a loss is given `Minibatch`, which has none of it."""
 
 
 @dataclass(frozen=True)
@@ -127,31 +147,29 @@ class Batch:
             ValueError: naming the first field that is wrong, its shape and the one expected.
         """
         rows, steps = self.mask.shape
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            if not isinstance(tensor, Tensor) or field.name == "pairs":
-                continue
+        for name, tensor in self._tensors().items():
             if tensor.shape[0] != rows:
                 raise ValueError(
-                    f"Batch.{field.name} has {tensor.shape[0]} rows, mask has {rows}: "
+                    f"Batch.{name} has {tensor.shape[0]} rows, mask has {rows}: "
                     "every field but pairs needs one row per response"
                 )
-            if field.name in PER_STEP and tuple(tensor.shape) != (rows, steps):
+            if name in PER_STEP and tuple(tensor.shape) != (rows, steps):
                 raise ValueError(
-                    f"Batch.{field.name} has shape {tuple(tensor.shape)}, "
+                    f"Batch.{name} has shape {tuple(tensor.shape)}, "
                     f"expected (B, T) = {(rows, steps)}"
                 )
+        held = self._tensors()
         if any(
-            each is not None and each.shape != (rows,)
-            for each in (self.group, self.score, self.domain_share)
+            held[name].shape != (rows,) for name in PER_ROW if name in held and name != "components"
         ):
             raise ValueError(
                 f"Batch.group, Batch.score and Batch.domain_share need shape ({rows},), "
                 "one per response"
             )
-        if self.components is not None and self.components.ndim != 2:
+        components = held.get("components")
+        if components is not None and components.ndim != 2:
             raise ValueError(
-                f"Batch.components has shape {tuple(self.components.shape)}, expected ({rows}, R)"
+                f"Batch.components has shape {tuple(components.shape)}, expected ({rows}, R)"
             )
         expected = torch.arange(self.n_groups).repeat_interleave(self.group_size)
         if not torch.equal(self.group.cpu(), expected):
@@ -179,17 +197,35 @@ class Batch:
                 )
         return self
 
-    def select(self, rows: Tensor) -> Batch:
+    def _tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors that have a row per response, by name: all but `pairs`."""
+        return {
+            name: tensor
+            for name, tensor in vars(self).items()
+            if isinstance(tensor, Tensor) and name != "pairs"
+        }
+
+    def _with(self, changed: Mapping[str, Any]) -> Self:
+        """Returns a batch of the same type with some fields changed."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        vars(other).update(changed)
+        return other
+
+    def for_loss(self) -> Minibatch:
+        """Returns the batch without what `Algorithm.prepare` alone may read."""
+        lean = object.__new__(Minibatch)
+        kept = {name: value for name, value in vars(self).items() if name not in FOR_PREPARE}
+        vars(lean).update(kept)
+        return lean
+
+    def select(self, rows: Tensor) -> Self:
         """Returns the batch of `rows`: (N,) int64, whole groups in any order.
 
         Pairs are renumbered and put in the order of their groups; pairs of rows that are not
         selected are dropped.
         """
-        picked: dict[str, Any] = {
-            field.name: tensor[rows]
-            for field in fields(self)
-            if isinstance(tensor := getattr(self, field.name), Tensor) and field.name != "pairs"
-        }
+        picked: dict[str, Any] = {name: tensor[rows] for name, tensor in self._tensors().items()}
         size = self.group_size
         picked["group"] = torch.arange(len(rows) // size).repeat_interleave(size)
         if self.pairs is not None:
@@ -203,21 +239,19 @@ class Batch:
             two = self.offline.group_size
             beside = rows[::size, None] // size * two + torch.arange(two)
             picked["offline"] = self.offline.select(beside.reshape(-1))
-        return replace(self, **picked)
+        return self._with(picked)
 
-    def narrow(self, start: int, length: int) -> Batch:
+    def narrow(self, start: int, length: int) -> Self:
         """Returns rows start, ..., start + length - 1 as views (whole groups; pairs renumbered)."""
         parts: dict[str, Any] = {
-            field.name: tensor.narrow(0, start, length)
-            for field in fields(self)
-            if isinstance(tensor := getattr(self, field.name), Tensor) and field.name != "pairs"
+            name: tensor.narrow(0, start, length) for name, tensor in self._tensors().items()
         }
         parts["group"] = self.group[:length]
         if self.pairs is not None:
             first = self.pairs[:, 0]
             parts["pairs"] = self.pairs[(first >= start) & (first < start + length)] - start
         parts["offline"] = self._beside(start, length)
-        return replace(self, **parts)
+        return self._with(parts)
 
     def _beside(self, start: int, length: int) -> Batch | None:
         """Returns the offline pairs that go with rows start, ..., start + length - 1."""
@@ -226,47 +260,50 @@ class Batch:
         size, two = self.group_size, self.offline.group_size
         return self.offline.narrow(start // size * two, length // size * two)
 
-    def flatten_steps(self) -> Batch:
-        """Returns the real steps of all rows as rows of one step each, in row-major order.
 
-        Only for batches whose `contexts` are (B, T, ...), for policies whose output at a step
-        depends on that step's own context and response (`Policy.stepwise`), and for losses that
-        treat steps alike.
-        """
-        keep = self.mask.reshape(-1).nonzero().squeeze(1)
-        flat: dict[str, Any] = {}
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            if not isinstance(tensor, Tensor) or field.name in PER_ROW:
-                continue
-            flat[field.name] = tensor.flatten(0, 1)[keep].unsqueeze(1)
-        flat["group"] = torch.arange(len(keep))
-        gone = ("score", "components", "domain_share", "pairs", "offline")
-        flat |= dict.fromkeys(gone)
-        return replace(self, **flat)
+class Minibatch(Batch):
+    """The rows that a loss is given: a batch without the fields of `FOR_PREPARE`.
+
+    Those describe what was collected, and what a loss needs of them is in the signal, where
+    `Algorithm.prepare` has put it once for all gradient steps.
+    """
+
+    def __repr__(self) -> str:
+        return f"Minibatch({', '.join(self._tensors())})"
+
+
+class _ForPrepare:
+    """Stands in `Minibatch` where a field of `Batch` is not: whoever reads it is told."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, batch: Minibatch | None, kind: type[Minibatch]) -> Tensor:
+        raise PairBenchError(
+            f"a loss cannot read batch.{self.name}, which is for prepare() alone: return what the "
+            "loss needs of it in prepare()'s signal"
+        )
+
+
+for _name in FOR_PREPARE:
+    setattr(Minibatch, _name, _ForPrepare(_name))
 
 
 def pick(batch: Batch, rows: Tensor, size: int) -> Batch:
     """Returns the rows (N,) of a batch without pairs of any kind, as groups of `size`."""
-    picked: dict[str, Any] = {
-        field.name: tensor[rows]
-        for field in fields(Batch)
-        if isinstance(tensor := getattr(batch, field.name), Tensor)
-    }
+    picked = {name: tensor[rows] for name, tensor in batch._tensors().items()}
     picked["group"] = torch.arange(len(rows) // size).repeat_interleave(size)
-    return replace(batch, **picked)
+    return batch._with(picked)
 
 
 def join(batches: Sequence[Batch]) -> Batch:
     """Returns the rows of all batches as one, groups renumbered."""
     if len(batches) == 1:
         return batches[0]
-    joined: dict[str, Any] = {}
-    for field in fields(Batch):
-        tensors = [getattr(batch, field.name) for batch in batches]
-        if isinstance(tensors[0], Tensor):
-            joined[field.name] = torch.cat(tensors)
     rows, first = len(batches[0]), batches[0]
+    joined: dict[str, Any] = {
+        name: torch.cat([batch._tensors()[name] for batch in batches]) for name in first._tensors()
+    }
     joined["group"] = torch.arange(first.n_groups * len(batches)).repeat_interleave(
         first.group_size
     )
@@ -275,46 +312,54 @@ def join(batches: Sequence[Batch]) -> Batch:
         joined["pairs"] = torch.cat([rows * i + pair for i, pair in enumerate(pairs)])
     if first.offline is not None:
         joined["offline"] = join([batch.offline for batch in batches if batch.offline is not None])
-    return replace(first, **joined)
+    return first._with(joined)
 
 
-def flatten_signal(signal: Signal, mask: Tensor) -> Signal:
-    """Returns the (B, T) tensors of `signal` as the (N, 1) rows of `Batch.flatten_steps`."""
-    keep = mask.reshape(-1).nonzero().squeeze(1)
-    return {name: tensor.flatten(0, 1)[keep].unsqueeze(1) for name, tensor in signal.items()}
+def single_steps(batch: Batch, signal: Signal) -> tuple[Batch, Signal]:
+    """Returns the real steps of all rows as rows of one step each, in row-major order.
+
+    Only for batches whose `contexts` are (B, T, ...), for policies whose output at a step depends
+    on that step's own context and response (`Policy.stepwise`), and for losses that treat steps
+    alike.
+
+    Raises:
+        PairBenchError: the signal has something that is not one number a step.
+    """
+    keep = batch.mask.reshape(-1).nonzero().squeeze(1)
+
+    def flat(tensor: Tensor) -> Tensor:
+        return tensor.flatten(0, 1)[keep].unsqueeze(1)
+
+    for name, tensor in signal.items():
+        if tensor.shape[:2] != batch.mask.shape:
+            raise PairBenchError(
+                f"prepare()'s {name!r} has shape {tuple(tensor.shape)}: the method is trained on "
+                f"single steps, so it must be {tuple(batch.mask.shape)}"
+            )
+    rows: dict[str, Any] = {
+        name: flat(tensor) for name, tensor in batch._tensors().items() if name not in PER_ROW
+    }
+    rows |= dict.fromkeys((*PER_ROW, "offline"))
+    rows["group"] = torch.arange(len(keep))
+    return batch._with(rows), {name: flat(tensor) for name, tensor in signal.items()}
 
 
 def minibatches(
     batch: Batch, signal: Signal, count: int, generator: np.random.Generator
-) -> Iterator[tuple[Batch, Signal]]:
+) -> Iterator[tuple[Minibatch, Signal]]:
     """Yields `count` minibatches of whole groups in a fresh random order: one epoch.
 
     Groups left over when the number does not divide evenly go to the first minibatches. With more
-    minibatches than groups, each group is a minibatch. `score`, `components`, `domain_share`,
-    `step_reward`, `next_value` and `boundary` are None: an algorithm has read them by the end of
-    `prepare`.
+    minibatches than groups, each group is a minibatch.
     """
     size, groups = batch.group_size, batch.n_groups
     count = min(count, groups)
     lengths = [(groups // count + (index < groups % count)) * size for index in range(count)]
     order = torch.from_numpy(generator.permutation(groups))
     rows = order if size == 1 else (order[:, None] * size + torch.arange(size)).reshape(-1)
-    lean = replace(
-        batch,
-        score=None,
-        components=None,
-        domain_share=None,
-        step_reward=None,
-        next_value=None,
-        boundary=None,
-    )
-    shuffled = lean.select(rows)
+    shuffled = batch.for_loss().select(rows)
     # one split per field, not one slice per field and minibatch: this is the hot path
-    columns = {
-        field.name: torch.split(tensor, lengths)
-        for field in fields(shuffled)
-        if isinstance(tensor := getattr(shuffled, field.name), Tensor) and field.name != "pairs"
-    }
+    columns = {name: torch.split(tensor, lengths) for name, tensor in shuffled._tensors().items()}
     extras = {name: torch.split(tensor[rows], lengths) for name, tensor in signal.items()}
     start = 0
     for index, length in enumerate(lengths):
@@ -324,8 +369,6 @@ def minibatches(
             first = shuffled.pairs[:, 0]
             here = (first >= start) & (first < start + length)
             part["pairs"] = shuffled.pairs[here] - start
-        yield (
-            Batch(**part, sampler=batch.sampler, offline=shuffled._beside(start, length)),
-            {name: parts[index] for name, parts in extras.items()},
-        )
+        part["offline"] = shuffled._beside(start, length)
+        yield shuffled._with(part), {name: parts[index] for name, parts in extras.items()}
         start += length

@@ -1,14 +1,20 @@
-"""What a task is: contexts, an oracle, a starting policy, and the only place that scores."""
+"""What a task is, and one run on it: contexts, an oracle, a policy, and the only place that scores.
+
+A `Task` is facts: it can be asked about before, and without, any run. `Task.begin` returns a
+`Session`, which holds all that changes while a run goes on.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pairbench.algorithm import Method
+from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.evaluation import Cost, Evaluation, Measure
 from pairbench.policy import Policy
@@ -39,8 +45,82 @@ class TunableConfig(TaskConfig):
     )
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The random generators of one collection: of contexts, of responses, and of the oracle."""
+
+    contexts: np.random.Generator
+    sampling: np.random.Generator
+    oracle: np.random.Generator
+
+    @classmethod
+    def of_run(cls, streams: Streams) -> Draws:
+        """Returns the run's own."""
+        return cls(streams["contexts"], streams["sampling"], streams["oracle"])
+
+    @classmethod
+    def of_probe(cls, streams: Streams) -> Draws:
+        """Returns what a measurement draws from, which is no stream of the run's."""
+        return cls(streams["probe"], streams["probe"], streams["probe"])
+
+
+class Session(ABC):
+    """One run on a task, from its first contexts to its last evaluation; see `Task.begin`.
+
+    Attributes:
+        policy: what acts, is trained and is evaluated.
+        cost: steps, scores, comparisons and evaluation steps, counted as the run goes.
+    """
+
+    policy: Policy
+    cost: Cost
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.cost = Cost()
+
+    @abstractmethod
+    def collect(self, iteration: int) -> Batch:
+        """Returns one iteration's data, as `algorithm.needs` says, and adds its price to `cost`.
+
+        Fields the algorithm needs are filled, and `old_logp`, `old_dist` and `ref_dist` wherever
+        they cost next to nothing. Draws from the streams "contexts", "sampling" and "oracle" only.
+        """
+
+    @abstractmethod
+    def probe(self, units: int, streams: Streams) -> Batch:
+        """Returns at least `units` groups (or rows of steps) for a measurement.
+
+        Leaves the run as it was: nothing of the session changes, `cost` is not charged, and only
+        the "probe" stream of `streams` is drawn from.
+        """
+
+    @abstractmethod
+    def evaluate(self, final: bool) -> Evaluation:
+        """Scores the policy on the held-out contexts, the same for every algorithm and seed.
+
+        Counts into `cost.evaluation_steps` and draws from no stream of the run: evaluating more
+        often changes nothing else. `final` may add ways of acting that are only wanted at the end.
+        """
+
+    def texts(self) -> dict[str, list[str]]:
+        """Returns what is worth keeping of the last evaluation: columns of text, equally long."""
+        return {}
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Returns what `collect` will depend on: nested dicts of tensors, arrays and JSON types.
+
+        Policy, cost and streams are not part of it: the training loop keeps them.
+        """
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state()` returned, in a session that has just begun."""
+
+
 class Task(ABC):
-    """One benchmark task, holding the state of one run once `start` was called.
+    """One benchmark task: its facts, and the sessions that begin with it.
 
     Class attributes:
         name: set by `register_task`, without a variant.
@@ -71,8 +151,6 @@ class Task(ABC):
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
-        self.cost = Cost()
-        """Steps, scores, comparisons and evaluation steps, counted by the task as it goes."""
 
     @classmethod
     def variant(cls, name: str) -> tuple[str, Mapping[str, Any]] | None:
@@ -89,7 +167,7 @@ class Task(ABC):
     def check(self) -> None:
         """Raises `PairBenchError` if what the task needs (data, say) is out of reach.
 
-        Called once before any run, so that a grid does not fail run by run.
+        Called once before any run, so that a suite does not fail run by run.
         """
         return None
 
@@ -103,39 +181,11 @@ class Task(ABC):
         """
         return None
 
-    @abstractmethod
-    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> Policy:
-        """Begins a run and returns its initial policy, the same for every algorithm of one seed.
+    def provenance(self, needs: Needs) -> dict[str, Any]:
+        """Returns hashes and revisions of the data, models and assets that a run is made of.
 
-        `threads` may speed the simulation up; it must not change a single bit of any result.
+        `needs` are the algorithm's, which may call for more of them.
         """
-
-    @abstractmethod
-    def collect(self, policy: Policy, iteration: int) -> Batch:
-        """Returns one iteration's data, as `algorithm.needs` says, and adds its price to `cost`.
-
-        Fields the algorithm needs are filled, and `old_logp`, `old_dist` and `ref_dist` wherever
-        they cost next to nothing. Draws from the streams "contexts", "sampling" and "oracle" only.
-        """
-
-    @abstractmethod
-    def probe(self, policy: Policy, units: int, streams: Streams) -> Batch:
-        """Returns at least `units` groups (or rows of steps) for a measurement.
-
-        Leaves the run as it was: no state of the task changes, `cost` is not charged, and only the
-        "probe" stream of `streams` is drawn from.
-        """
-
-    @abstractmethod
-    def evaluate(self, policy: Policy, final: bool) -> Evaluation:
-        """Scores `policy` on the held-out contexts, the same for every algorithm and seed.
-
-        Counts into `cost.evaluation_steps` and draws from no stream of the run: evaluating more
-        often changes nothing else. `final` may add ways of acting that are only wanted at the end.
-        """
-
-    def texts(self) -> dict[str, list[str]]:
-        """Returns what is worth keeping of the last evaluation: columns of text, equally long."""
         return {}
 
     def random_policy(self) -> Policy | None:
@@ -143,13 +193,11 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Returns what `collect` will depend on: nested dicts of tensors, arrays and JSON types."""
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> Session:
+        """Begins a run with the initial policy, the same for every algorithm of one seed.
 
-    @abstractmethod
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state()` returned, after `start`."""
+        `threads` may speed a simulation up; it must not change a single bit of any result.
 
-    def provenance(self) -> dict[str, Any]:
-        """Returns hashes and revisions of the data, models and assets the task uses."""
-        return {}
+        Raises:
+            PairBenchError: the sizes the algorithm asks for do not fit the task.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,21 +15,11 @@ from pairbench.algorithm import External, Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation, Measure
-from pairbench.policy import Policy
 from pairbench.registry import register_task
 from pairbench.results.record import digest
 from pairbench.seeding import Streams, generator
 from pairbench.tabular import Categorical
-from pairbench.task import Task, TaskConfig, TunableConfig
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random generators of one collection: which contexts, which arms, what the oracle says."""
-
-    contexts: np.random.Generator
-    sampling: np.random.Generator
-    oracle: np.random.Generator
+from pairbench.task import Draws, Session, Task, TaskConfig, TunableConfig
 
 
 @register_task("preference-bandit")
@@ -109,16 +99,15 @@ class PreferenceBandit(Task):
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
         size = (self.config.contexts, self.config.arms)
-        data = self._source("data")
+        data = self.stream("data")
         self.rewards = torch.from_numpy(data.normal(size=size))
         logits = 0.5 * self.rewards + torch.from_numpy(data.normal(size=size))
         self.reference = Categorical(self.config.reference_scale * logits)
         # Drawn last: rewards and reference are what they were before rewards had components.
         apart = torch.from_numpy(data.normal(scale=0.5, size=size))
         self.parts = torch.stack([self.rewards / 2 + apart, self.rewards / 2 - apart], -1)
-        self.needs = Needs("nothing", "none")
 
-    def _source(self, stream: str) -> np.random.Generator:
+    def stream(self, stream: str) -> np.random.Generator:
         """Returns a stream of the problem's seed; the problem of validation has its own."""
         other = "" if self.config.held_out == "evaluation" else f"{self.config.held_out}/"
         return generator(self.config.data_seed, f"{other}{stream}")
@@ -133,18 +122,46 @@ class PreferenceBandit(Task):
             return f"{algorithm.name} brings its own trainer, which has no bandit"
         return None
 
-    def start(self, algorithm: Method, streams: Streams, threads: int = 1) -> Policy:
-        self.needs = algorithm.needs
-        self.sizes = algorithm.config
-        self.draws = Draws(streams["contexts"], streams["sampling"], streams["oracle"])
-        if self.needs.offline:
-            data = self._source("oracle")
-            offline = Draws(data, data, data)
-            self.data_set, _ = self._pairs(self.reference, self.config.pairs, 2, offline)
-        return Categorical(self.reference.logits, critic=self.needs.critic)
+    def begin(self, algorithm: Method, streams: Streams, threads: int = 1) -> BanditSession:
+        return BanditSession(self, algorithm, streams)
 
-    def collect(self, policy: Policy, iteration: int) -> Batch:
-        batch, comparisons = self._collect(policy, self.sizes.contexts, self.draws, iteration)
+    def random_policy(self) -> Categorical:
+        return Categorical(torch.zeros_like(self.rewards))
+
+    def provenance(self, needs: Needs) -> dict[str, Any]:
+        return {
+            "rewards_sha256": digest(self.rewards.tolist()),
+            "optimum": self.optimum,
+            "reference": float(
+                (self.reference.log_probabilities().exp() * self.rewards).sum(1).mean()
+            ),
+        }
+
+
+class BanditSession(Session):
+    """A run on the bandit.
+
+    Attributes:
+        problem: rewards, reference policy and settings.
+        needs: what the algorithm asks for, and `sizes` how much of it.
+        draws: the run's random generators.
+        data_set: the offline pairs, for algorithms that read them; the same in every run.
+    """
+
+    policy: Categorical
+
+    def __init__(self, problem: PreferenceBandit, algorithm: Method, streams: Streams) -> None:
+        self.problem, self.needs, self.sizes = problem, algorithm.needs, algorithm.config
+        super().__init__(Categorical(problem.reference.logits, critic=self.needs.critic))
+        self.draws = Draws.of_run(streams)
+        self.data_set: Batch | None = None
+        if self.needs.offline:
+            data = problem.stream("oracle")
+            offline = Draws(data, data, data)
+            self.data_set, _ = self._pairs(problem.reference, problem.config.pairs, 2, offline)
+
+    def collect(self, iteration: int) -> Batch:
+        batch, comparisons = self._collect(self.sizes.contexts, self.draws, iteration)
         if self.needs.data == "pairs" and not self.needs.offline:
             self.cost.steps += self.sizes.contexts * self.sizes.group_size
         else:
@@ -155,57 +172,43 @@ class PreferenceBandit(Task):
             self.cost.scores += len(batch) if batch.components is None else batch.components.numel()
         return batch
 
-    def probe(self, policy: Policy, units: int, streams: Streams) -> Batch:
-        stream = streams["probe"]
-        return self._collect(policy, units, Draws(stream, stream, stream), 0)[0]
+    def probe(self, units: int, streams: Streams) -> Batch:
+        return self._collect(units, Draws.of_probe(streams), 0)[0]
 
-    def evaluate(self, policy: Policy, final: bool) -> Evaluation:
+    def evaluate(self, final: bool) -> Evaluation:
         """Exact, per context: "stochastic" is the expected reward, "mean" the likeliest arm's."""
-        log_policy = _categorical(policy).log_probabilities()
+        problem = self.problem
+        log_policy = self.policy.log_probabilities()
         probabilities = log_policy.exp()
-        expected = (probabilities * self.rewards).sum(1)
-        best = self.rewards.gather(1, log_policy.argmax(1, keepdim=True)).squeeze(1)
-        moved = (probabilities * (log_policy - self.reference.log_probabilities())).sum(1)
+        expected = (probabilities * problem.rewards).sum(1)
+        best = problem.rewards.gather(1, log_policy.argmax(1, keepdim=True)).squeeze(1)
+        moved = (probabilities * (log_policy - problem.reference.log_probabilities())).sum(1)
         return Evaluation(
             scores={"stochastic": expected.tolist(), "mean": best.tolist()},
             measures={
-                "regret": self.optimum - float(expected.mean()),
+                "regret": problem.optimum - float(expected.mean()),
                 "kl_ref": float(moved.mean()),
                 "entropy": float(-(probabilities * log_policy).sum(1).mean()),
             },
         )
 
-    def random_policy(self) -> Policy:
-        return Categorical(torch.zeros_like(self.rewards), critic=self.needs.critic)
-
     def state(self) -> dict[str, Any]:
-        """Nothing: all that changes is in the run's streams, which the trainer keeps."""
+        """Nothing: all that changes is in the run's streams, which the training loop keeps."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore; the data set is the same after every `start`."""
+        """Nothing to restore."""
 
-    def provenance(self) -> dict[str, Any]:
-        return {
-            "rewards_sha256": digest(self.rewards.tolist()),
-            "optimum": self.optimum,
-            "reference": float(
-                (self.reference.log_probabilities().exp() * self.rewards).sum(1).mean()
-            ),
-        }
-
-    def _collect(
-        self, policy: Policy, contexts: int, draws: Draws, iteration: int
-    ) -> tuple[Batch, int]:
+    def _collect(self, contexts: int, draws: Draws, iteration: int) -> tuple[Batch, int]:
         """Returns a batch of `contexts` groups, and the comparisons it took."""
-        acting, needs = _categorical(policy), self.needs
+        acting, needs = self.policy, self.needs
         if needs.offline and needs.data == "pairs":
             return self._read(contexts, acting, draws.contexts)
         if needs.data == "pairs":
             batch, comparisons = self._pairs(acting, contexts, self.sizes.group_size, draws)
             return self._with_policy(batch, acting, iteration), comparisons
         if needs.offline:
-            contexts = min(contexts, self.config.pairs)
+            contexts = min(contexts, self.problem.config.pairs)
         batch = self._groups(acting, contexts, self.sizes.group_size, draws)
         score, comparisons = batch.score, 0
         assert score is not None
@@ -217,7 +220,7 @@ class PreferenceBandit(Task):
             pairs, comparisons = self._compare(batch, needs.queries, draws)
             batch = replace(batch, pairs=pairs)
         if needs.components:
-            parts = self.parts[batch.contexts[:, 0], batch.responses[:, 0]]
+            parts = self.problem.parts[batch.contexts[:, 0], batch.responses[:, 0]]
             noise = (score - parts.sum(1)) / 2
             batch = replace(batch, components=parts + noise.unsqueeze(1))
         if needs.feedback != "scores" or needs.components:
@@ -231,22 +234,24 @@ class PreferenceBandit(Task):
         self, count: int, policy: Categorical, choosing: np.random.Generator
     ) -> tuple[Batch, int]:
         """Returns `count` distinct pairs of the data set, and the comparisons they hold."""
-        index = torch.from_numpy(choosing.permutation(self.config.pairs)[:count])
+        index = torch.from_numpy(choosing.permutation(self.problem.config.pairs)[:count])
         rows = (2 * index.unsqueeze(1) + torch.arange(2)).reshape(-1)
+        assert self.data_set is not None  # __init__ drew it, as the needs are offline
         batch = self.data_set.select(rows)
         assert batch.pairs is not None
         return self._with_policy(batch, policy, -1), len(batch.pairs)
 
     def _groups(self, policy: Categorical, contexts: int, size: int, draws: Draws) -> Batch:
         """Returns groups of `size` arms drawn from `policy`, with noisy scores."""
-        drawn = draws.contexts.integers(self.config.contexts, size=contexts)
+        problem, config = self.problem, self.problem.config
+        drawn = draws.contexts.integers(config.contexts, size=contexts)
         where = torch.from_numpy(drawn).repeat_interleave(size)
         arms = policy.sample(where, draws.sampling)
-        score = self.rewards[where, arms]
-        if self.config.reward_noise:
+        score = problem.rewards[where, arms]
+        if config.reward_noise:
             noise = torch.from_numpy(draws.oracle.normal(size=len(arms)))
-            score = score + self.config.reward_noise * noise
-        mask = torch.ones(len(arms), 1, dtype=self.rewards.dtype)
+            score = score + config.reward_noise * noise
+        mask = torch.ones(len(arms), 1, dtype=problem.rewards.dtype)
         return Batch(
             contexts=where.unsqueeze(1),
             responses=arms.unsqueeze(1),
@@ -281,6 +286,7 @@ class PreferenceBandit(Task):
 
     def _compare(self, batch: Batch, queries: str, draws: Draws) -> tuple[Tensor, int]:
         """Returns (P, 2) (preferred, rejected) rows in the order of the groups, and the queries."""
+        problem, config = self.problem, self.problem.config
         size, groups = batch.group_size, batch.n_groups
         if queries == "disjoint-pairs":
             order = draws.oracle.random((groups, size)).argsort(axis=1)
@@ -294,15 +300,15 @@ class PreferenceBandit(Task):
                 "choose all-pairs, disjoint-pairs or best-worst"
             )
         rows = torch.from_numpy(members + size * np.arange(groups)[:, None, None])
-        if self.config.comparison == "scores":
+        if config.comparison == "scores":
             assert batch.score is not None
             gap = batch.score[rows[..., 0]] - batch.score[rows[..., 1]]
         else:
-            reward = self.rewards[batch.contexts[:, 0], batch.responses[:, 0]]
-            odds = (reward[rows[..., 0]] - reward[rows[..., 1]]) / self.config.temperature
+            reward = problem.rewards[batch.contexts[:, 0], batch.responses[:, 0]]
+            odds = (reward[rows[..., 0]] - reward[rows[..., 1]]) / config.temperature
             gap = odds.sigmoid() - torch.from_numpy(draws.oracle.random(odds.shape))
-        if self.config.mistake:
-            wrong = torch.from_numpy(draws.oracle.random(gap.shape)) < self.config.mistake
+        if config.mistake:
+            wrong = torch.from_numpy(draws.oracle.random(gap.shape)) < config.mistake
             gap = torch.where(wrong, -gap, gap)
         ordered = torch.where((gap < 0).unsqueeze(2), rows.flip(2), rows)
         asked, decided = gap.numel(), gap != 0
@@ -322,7 +328,7 @@ class PreferenceBandit(Task):
         where = batch.contexts[:, 0]
         old, reference = (
             policy.log_probabilities()[where],
-            self.reference.log_probabilities()[where],
+            self.problem.reference.log_probabilities()[where],
         )
         value = None
         if policy.values is not None:
@@ -336,11 +342,3 @@ class PreferenceBandit(Task):
             value=value,
             sampler=iteration,
         )
-
-
-def _categorical(policy: Policy) -> Categorical:
-    if not isinstance(policy, Categorical):
-        raise PairBenchError(
-            f"preference-bandit cannot run a {type(policy).__name__}: give it a tabular Categorical"
-        )
-    return policy

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairbench.batch import Batch, flatten_signal, join, minibatches
+from pairbench.batch import FOR_PREPARE, Batch, join, minibatches, single_steps
+from pairbench.errors import PairBenchError
 from pairbench.seeding import generator
 
 
@@ -44,7 +45,6 @@ def test_an_epoch_visits_every_group_whole_and_once(
     assert sorted(seen.tolist()) == list(range(groups * size))
     for part, rows in parts:
         part.check()
-        assert part.score is None and part.step_reward is None
         assert rows["advantage"].tolist() == part.responses[:, 0].tolist()
         members = part.responses[:, 0].reshape(-1, size)
         assert torch.equal(members // size, members[:, :1].expand_as(members) // size)
@@ -95,11 +95,28 @@ def test_select_reorders_groups_and_drops_pairs_of_the_rest() -> None:
 def test_flattened_steps_leave_out_what_is_masked() -> None:
     batch = make(2, 1, pairs=False)
     batch.mask[1, 2] = 0.0
-    flat = batch.flatten_steps()
+    flat, signal = single_steps(batch, {"return": torch.arange(6.0).reshape(2, 3)})
     assert len(flat) == 5 and flat.steps == 1 and flat.score is None
     assert flat.responses[:, 0].tolist() == [0, 0, 0, 1, 1]
-    signal = flatten_signal({"return": torch.arange(6.0).reshape(2, 3)}, batch.mask)
     assert signal["return"][:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_signal_without_a_number_a_step_is_no_signal_of_single_steps() -> None:
+    with pytest.raises(PairBenchError, match=r"'weight' has shape \(2, 1\).* must be \(2, 3\)"):
+        single_steps(make(2, 1, pairs=False), {"weight": torch.ones(2, 1)})
+
+
+def test_a_loss_that_reads_what_is_for_prepare_is_told() -> None:
+    """In every minibatch, and in whatever is made of one; what is for the loss stays."""
+    batch = replace(make(4, 2), value=torch.zeros(8, 3))
+    for part, _ in minibatches(batch, {}, 2, generator(5, "minibatch")):
+        for rows in (part, part.select(torch.tensor([2, 3])), part.narrow(0, 2), part.for_loss()):
+            assert rows.check().value is not None
+            for name in FOR_PREPARE:
+                with pytest.raises(PairBenchError, match=f"cannot read batch.{name}, which is for"):
+                    getattr(rows, name)
+    assert repr(part).startswith("Minibatch(contexts, responses, mask")
+    assert set(FOR_PREPARE) < set(Batch.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -124,16 +141,14 @@ def test_a_wrong_shape_is_named(change: dict[str, torch.Tensor], message: str) -
         Batch(**{**fields, **change}).check()
 
 
-def test_components_and_shares_go_with_their_rows_and_are_gone_after_preparation() -> None:
+def test_components_and_shares_go_with_their_rows_and_are_of_no_single_step() -> None:
     rows = torch.arange(8.0)
     batch = replace(make(4, 2), components=torch.stack([rows, -rows], 1), domain_share=rows / 8)
     some = batch.check().select(torch.tensor([6, 7, 0, 1])).check()
     assert some.components is not None and some.domain_share is not None
     assert some.components.tolist() == [[6, -6], [7, -7], [0, 0], [1, -1]]
     assert some.domain_share.tolist() == [6 / 8, 7 / 8, 0, 1 / 8]
-    for part, _ in minibatches(batch, {}, 2, generator(5, "minibatch")):
-        assert part.components is None and part.domain_share is None
-    flat = batch.flatten_steps()
+    flat, _ = single_steps(batch, {})
     assert flat.components is None and flat.domain_share is None
 
 

@@ -16,18 +16,10 @@ from pydantic_core import PydanticUndefined
 
 from docs.generator.numbers import cell, read, table
 from docs.generator.pages import filler
+from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Floor
 from pairbench.registry import get_algorithm, get_task, listing
 
-PEERS = {"sb3-ppo": "Stable-Baselines3", "trl-": "TRL"}
-"""Whose own training a row runs, by the beginning of its name."""
-
-
 # What there is
-
-
-def peer(name: str) -> bool:
-    """Tells whether a row is another library's own training."""
-    return any(name.startswith(start) for start in PEERS)
 
 
 def algorithms() -> list[Any]:
@@ -35,10 +27,9 @@ def algorithms() -> list[Any]:
     return [entry for entry in listing("algorithm") if entry.origin == "built in"]
 
 
-def methods() -> list[str]:
-    """Returns the names of the methods: neither floor rows nor peers."""
-    floors = [e.name for e in algorithms() if get_algorithm(e.name).floor is not None]
-    return [e.name for e in algorithms() if e.name not in floors and not peer(e.name)]
+def named(kind: type) -> list[str]:
+    """Returns the names of the algorithms of a kind: `Algorithm`, `External` or `Floor`."""
+    return [entry.name for entry in algorithms() if issubclass(get_algorithm(entry.name), kind)]
 
 
 def tasks() -> list[Any]:
@@ -51,12 +42,10 @@ def inside(board: str) -> str:
     """Returns what PairBench brings, by name."""
     from pairbench.experiments.suite import suite_names
 
-    peers = [e.name for e in algorithms() if peer(e.name)]
-    floors = [e.name for e in algorithms() if get_algorithm(e.name).floor is not None]
     brought = {
-        "methods": methods(),
-        "rows of other libraries, as peers": peers,
-        "rows without training": floors,
+        "methods": named(Algorithm),
+        "rows of other libraries, as peers": named(External),
+        "rows without training": named(Floor),
         "tasks": [entry.name for entry in tasks()],
         "suites": suite_names(),
     }
@@ -69,7 +58,7 @@ def inside(board: str) -> str:
 @filler
 def method_count(board: str) -> str:
     """Returns how many methods there are."""
-    return str(len(methods()))
+    return str(len(named(Algorithm)))
 
 
 @filler
@@ -199,8 +188,6 @@ def first_line(text: str | None) -> str:
 @filler
 def algorithm_settings(board: str) -> str:
     """Returns every method with its settings, its presets and what tuning may try."""
-    from pairbench.algorithm import AlgorithmConfig
-
     parts = ["## Settings that all have", fields(AlgorithmConfig)]
     common = AlgorithmConfig.model_fields
     for entry in algorithms():

@@ -18,7 +18,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -34,11 +34,12 @@ from pairbench.algorithm import (
     Method,
     Needs,
 )
-from pairbench.batch import Batch, Signal, flatten_signal, minibatches
+from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 from pairbench.space import check_space
+from pairbench.training.steps import as_trained
 
 GROUPS = 6
 """Groups of a synthetic batch; four times as many where a response stands alone."""
@@ -76,9 +77,6 @@ MASKED = (
     "ref_dist",
 )
 """Fields of a batch that mean nothing where its mask is 0."""
-
-USED_UP = ("score", "components", "domain_share", "step_reward", "next_value", "boundary")
-"""Fields that minibatches lack: an algorithm has read them by the end of `prepare`."""
 
 
 class Finding(NamedTuple):
@@ -184,9 +182,9 @@ class Situation:
         return 1 if self.kind == "tabular" else STEPS
 
     @property
-    def by_steps(self) -> bool:
-        """Whether the trainer would train on single steps."""
-        return self.needs.data == "steps" and self.kind != "language"
+    def stepwise(self) -> bool:
+        """Whether the policy's output at a step depends on that step alone."""
+        return self.kind != "language"
 
     def world(
         self,
@@ -217,7 +215,7 @@ class Situation:
             batch = replace(batch, offline=offline)
             logits = torch.cat([logits, more])
         exact = self.kind != "language"
-        return batch.check(), Table(logits, values, exact=exact, stepwise=exact)
+        return batch.check(), Table(logits, values, exact=exact, stepwise=self.stepwise)
 
 
 @dataclass(frozen=True)
@@ -340,10 +338,7 @@ def _as_trained(
 ) -> tuple[Batch, Signal]:
     """What the trainer would hand to a loss: the signal, and the batch without what it used up."""
     batch, signal = algorithm.study(batch, progress, iteration)
-    if situation.by_steps:
-        signal, batch = flatten_signal(signal, batch.mask), batch.flatten_steps()
-    used: dict[str, Any] = dict.fromkeys(USED_UP)
-    return replace(batch, **used), signal
+    return as_trained(situation.needs, situation.stepwise, batch, signal)
 
 
 def _look(
@@ -784,9 +779,9 @@ def mutation(subject: Subject) -> str:
 
 def _copies(batch: Batch, found: Signal) -> dict[str, Tensor]:
     named = {
-        f"batch.{field.name}": tensor
-        for field in fields(batch)
-        if isinstance(tensor := getattr(batch, field.name), Tensor)
+        f"batch.{name}": tensor
+        for name, tensor in vars(batch).items()
+        if isinstance(tensor, Tensor)
     }
     if batch.offline is not None:
         named |= {f"offline {name}": tensor for name, tensor in _copies(batch.offline, {}).items()}

@@ -41,7 +41,7 @@ class Loop:
     ) -> None:
         self.run, self.origin, self.stopping = run, origin, stopping
         assert isinstance(run.algorithm, Algorithm)
-        self.algorithm, self.task, self.policy = run.algorithm, run.task, run.policy
+        self.algorithm, self.session, self.policy = run.algorithm, run.session, run.policy
         self.config = run.algorithm.config
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -76,7 +76,7 @@ class Loop:
         run, number = self.run, self.run.cost.iterations
         progress = run.progress()
         with torch.no_grad(), run.doing("collect"):
-            batch = self.task.collect(self.policy, number)
+            batch = self.session.collect(number)
             chosen, signal = self.algorithm.study(batch, progress, number)
         factor = 1.0 - progress if run.spec.protocol.anneal else 1.0
         with run.doing("update"):
@@ -89,12 +89,12 @@ class Loop:
 
     def update(self, batch: Batch, signal: Signal, factor: float) -> tuple[dict[str, Tensor], int]:
         """Takes an iteration's gradient steps; returns summed diagnostics and their number."""
-        batch, signal = as_trained(self.algorithm.needs, self.policy, batch, signal)
+        rows, signal = as_trained(self.algorithm.needs, self.policy.stepwise, batch, signal)
         generator = self.run.streams["minibatch"]
         sums: dict[str, Tensor] = {}
         count = 0
         for _ in range(self.config.epochs):
-            for part, part_signal in minibatches(batch, signal, self.config.minibatches, generator):
+            for part, part_signal in minibatches(rows, signal, self.config.minibatches, generator):
                 loss = self.algorithm.loss(view(self.policy, part), part, part_signal)
                 self.optimiser.zero_grad()
                 loss.value.backward()  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ class Loop:
             "origin": self.origin,
             "policy": self.policy.state(),
             "optimiser": self.optimiser.state(),
-            "task": self.task.state(),
+            "task": self.session.state(),
             "streams": run.streams.state(),
             "cost": run.cost.model_dump(),
             "seconds": run.seconds,
@@ -152,8 +152,8 @@ class Loop:
         self.policy.load_state(state["policy"])
         self.optimiser.load_state(state["optimiser"])
         run.streams.load_state(state["streams"])
-        self.task.load_state(state["task"])
-        self.task.cost = Cost(**state["cost"])
+        self.session.load_state(state["task"])
+        self.session.cost = Cost(**state["cost"])
         run.seconds_before = state["seconds"]
         run.curve = [CurvePoint(**point) for point in state["curve"]]
         run.series = state["series"].tolist()

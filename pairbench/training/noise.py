@@ -20,15 +20,15 @@ def probe_if_due(run: Run, algorithm: Algorithm) -> None:
     policy, probes = run.policy, run.spec.protocol.probes
     if len(run.noise) >= probes or run.progress() * probes < len(run.noise):
         return
-    units, steps = PROBE_UNITS, by_steps(algorithm.needs, policy)
+    units, steps = PROBE_UNITS, by_steps(algorithm.needs, policy.stepwise)
     if steps:  # rows enough for that many blocks of steps
         units = -(-PROBE_UNITS * PROBE_STEPS // algorithm.config.segment)
     with torch.no_grad():
-        batch = run.task.probe(policy, units, run.streams)
+        batch = run.session.probe(units, run.streams)
     batch, signal = algorithm.study(batch, run.progress(), run.cost.iterations)
-    batch, signal = as_trained(algorithm.needs, policy, batch, signal)
+    trained, signal = as_trained(algorithm.needs, policy.stepwise, batch, signal)
     size = PROBE_STEPS if steps else batch.group_size
-    run.noise.append(gradient_noise(algorithm, policy, batch, signal, size))
+    run.noise.append(gradient_noise(algorithm, policy, trained, signal, size))
 
 
 def gradient_noise(
@@ -65,6 +65,6 @@ def noise_of_iteration(run: Run) -> float | None:
         return None
     spread, signal = np.mean(np.array(run.noise), axis=0)
     units = float(run.algorithm.config.contexts)
-    if by_steps(run.algorithm.needs, run.policy):
+    if by_steps(run.algorithm.needs, run.policy.stepwise):
         units = run.cost.steps / run.cost.iterations / PROBE_STEPS
     return float(spread / signal / units) if signal > 0 else None

@@ -15,7 +15,7 @@ from pairbench.evaluation import Cost, Evaluation
 from pairbench.policy import Policy
 from pairbench.results.record import Budget, CurvePoint, RunRecord, RunSpec
 from pairbench.seeding import Streams
-from pairbench.task import Task
+from pairbench.task import Session, Task
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Run:
     spec: RunSpec
     algorithm: Method
     task: Task
-    policy: Policy
+    session: Session
     streams: Streams
     on_progress: Callable[[Progress], None] | None = None
     warn: Callable[[str], None] = lambda text: None
@@ -65,8 +65,12 @@ class Run:
         self._reported = 0.0
 
     @property
+    def policy(self) -> Policy:
+        return self.session.policy
+
+    @property
     def cost(self) -> Cost:
-        return self.task.cost
+        return self.session.cost
 
     @property
     def budget(self) -> Budget:
@@ -125,7 +129,7 @@ class Run:
     def evaluate(self, final: bool) -> None:
         """Adds a point to the learning curve; the final evaluation is the run's result."""
         with torch.no_grad(), self.doing("evaluate"):
-            self.evaluation = self.task.evaluate(self.policy, final)
+            self.evaluation = self.session.evaluate(final)
         self.curve.append(
             CurvePoint(
                 steps=self.cost.steps,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairbench.batch import Batch, Signal
+from pairbench.batch import ADVANTAGE, RETURN, Batch, Signal
 from pairbench.errors import DivergedError
 from pairbench.results.record import Stability
 from pairbench.training.noise import noise_of_iteration
@@ -66,9 +66,9 @@ def measure(
             values["kl_ref"] = float((kl_ref * mask).sum() / steps)
         if output.entropy is not None:
             values["entropy"] = float((output.entropy * mask).sum() / steps)
-        if (advantage := signal.get("advantage")) is not None and advantage.numel() > 1:
+        if (advantage := signal.get(ADVANTAGE)) is not None and advantage.numel() > 1:
             values["advantage_variance"] = float(advantage.var())
-        target = signal.get("return")
+        target = signal.get(RETURN)
         if target is not None and batch.value is not None and len(target) == len(batch):
             residual = (target - batch.value)[mask > 0]
             values["explained_variance"] = float(

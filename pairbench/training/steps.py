@@ -8,17 +8,21 @@ minibatches then mix the steps of all responses, as PPO's do.
 from __future__ import annotations
 
 from pairbench.algorithm import Needs
-from pairbench.batch import Batch, Signal, flatten_signal
-from pairbench.policy import Policy
+from pairbench.batch import Batch, Minibatch, Signal, single_steps
 
 
-def by_steps(needs: Needs, policy: Policy) -> bool:
-    """Returns whether a method with these needs is trained on the single steps of this policy."""
-    return needs.data == "steps" and policy.stepwise
+def by_steps(needs: Needs, stepwise: bool) -> bool:
+    """Returns whether a method with these needs is trained on single steps.
+
+    `stepwise` is the policy's, see `Policy.stepwise`.
+    """
+    return needs.data == "steps" and stepwise
 
 
-def as_trained(needs: Needs, policy: Policy, batch: Batch, signal: Signal) -> tuple[Batch, Signal]:
+def as_trained(
+    needs: Needs, stepwise: bool, batch: Batch, signal: Signal
+) -> tuple[Minibatch, Signal]:
     """Returns the rows that minibatches are made of: single steps where `by_steps` says so."""
-    if not by_steps(needs, policy):
-        return batch, signal
-    return batch.flatten_steps(), flatten_signal(signal, batch.mask)
+    if by_steps(needs, stepwise):
+        batch, signal = single_steps(batch, signal)
+    return batch.for_loss(), signal

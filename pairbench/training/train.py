@@ -11,6 +11,7 @@ import torch
 
 from pairbench.algorithm import Algorithm, External, Floor, Method
 from pairbench.errors import DivergedError, PairBenchError
+from pairbench.evaluation import Cost
 from pairbench.policy import Policy
 from pairbench.registry import get_algorithm, get_task
 from pairbench.results.record import Failure, Protocol, RunRecord, RunSpec, Stability
@@ -74,10 +75,10 @@ def train(
     whole = True
     try:
         streams = Streams(spec.seed)
-        policy = task.start(method, streams, threads)
+        session = task.begin(method, streams, threads)
         if isinstance(method, Floor) and method.policy == "random":
-            policy = _random_policy(task)
-        run = Run(spec, method, task, policy, streams, on_progress, warn)
+            session.policy = _random_policy(task)
+        run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if external is not None:
             with run.doing("fit"):
@@ -113,13 +114,13 @@ def train(
         curve=run.curve if run else [],
         evaluation=run.evaluation if run and whole and not failure else None,
         stability=stability(run) if run and not failure else Stability(),
-        cost=task.cost.model_copy(update={"seconds": round(run.seconds, 3) if run else 0.0}),
+        cost=run.cost.model_copy(update={"seconds": round(run.seconds, 3)}) if run else Cost(),
         weights_sha256=weights_sha256(run.policy.state()) if run and not failure else None,
-        provenance={**origin, "task": task.provenance()},
+        provenance={**origin, "task": task.provenance(method.needs)},
     )
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
     series = {name: rows[:, index] for index, name in enumerate(SERIES)}
-    texts = task.texts() if record.evaluation else {}
+    texts = run.session.texts() if run and record.evaluation else {}
     return RunResult(record, series, texts, run.spent_on if run else {})
 
 

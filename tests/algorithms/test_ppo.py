@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from pairbench.algorithms.ppo import PPO
-from pairbench.batch import Batch, flatten_signal
+from pairbench.batch import Batch, single_steps
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import close, tensor
@@ -67,7 +67,7 @@ def test_loss_equals_stable_baselines3(flat: bool) -> None:
     logp, value = tensor([[0.1, -0.2, 0.05, -0.15]]), tensor([[0.5, 0.2, 0.3, 0.0]])
     entropy = torch.full_like(logp, 1.4)
     if flat:
-        signal, batch = flatten_signal(signal, batch.mask), batch.flatten_steps()
+        batch, signal = single_steps(batch, signal)
         logp, value, entropy = logp.T, value.T, entropy.T
     loss = ppo.loss(PolicyOutput(logp, value, entropy=entropy), batch, signal)
     close(loss.value, 0.167952)

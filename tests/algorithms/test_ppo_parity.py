@@ -31,10 +31,20 @@ def begin() -> Loop:
     (spec,) = grid.specs
     algorithm = PPO(PPO.Config(**spec.algorithm_config))
     task, streams = HalfCheetah(HalfCheetah.Config()), Streams(SEED)
-    run = Run(spec, algorithm, task, task.start(algorithm, streams), streams)
+    session = task.begin(algorithm, streams)
+    run = Run(spec, algorithm, task, session, streams)
     for _ in range(3):
-        task.collect(run.policy, 0)
-    task._chains.ages[:] = [900, 0, 130, 260, 390, 520, 650, 780]  # the first ends after 100 steps
+        session.collect(0)
+    session.chains.ages[:] = [
+        900,
+        0,
+        130,
+        260,
+        390,
+        520,
+        650,
+        780,
+    ]
     return Loop(run, None, 0.0)
 
 
@@ -83,7 +93,7 @@ def layers(model: Any) -> list[Any]:
 def test_an_iteration_is_that_of_stable_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = begin()
     model = theirs(loop)
-    batch = loop.task.collect(loop.policy, 0)
+    batch = loop.session.collect(0)
     signal = loop.algorithm.prepare(batch, 0.0, 0)
     ends = batch.boundary.bool()  # type: ignore[union-attr]
     assert ends[:, :-1].nonzero().tolist() == [[0, 99]]

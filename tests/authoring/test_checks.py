@@ -162,7 +162,7 @@ def across_groups(self: Sound, output: PolicyOutput, batch: Batch, signal: Signa
 
 
 def reads_scores(self: Sound, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
-    assert batch.score is not None, "no score"
+    assert batch.score is not None
     return Loss(plain(self, output, batch, signal))
 
 
@@ -275,7 +275,7 @@ CASES: list[tuple[str, str, type[Algorithm], str]] = [
      variant(lambda s, o, b, g: Loss((((o.logp - b.old_logp) * b.mask).sum(1).exp() ** 3).mean())),
      "the loss is inf"),
     ("minibatch", "a deviation over groups", variant(across_groups), "the loss is -inf"),
-    ("minibatch", "scores in the loss", variant(reads_scores), "AssertionError: no score"),
+    ("minibatch", "scores in the loss", variant(reads_scores), "a loss cannot read batch.score"),
     ("bandit", "the wrong sign", variant(lambda s, o, b, g: Loss(-plain(s, o, b, g))),
      "not 3 standard errors and 0.1 above it"),
     ("bandit", "a run that fails",

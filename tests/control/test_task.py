@@ -12,6 +12,7 @@ from pairbench.algorithm import Algorithm, AlgorithmConfig, Loss, Needs, Presets
 from pairbench.batch import Batch, Signal, join
 from pairbench.control.gaussian import GaussianPolicy, log_density
 from pairbench.control.mujoco_env import Simulations
+from pairbench.control.session import ControlSession
 from pairbench.control.task import ControlTask
 from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
@@ -52,10 +53,9 @@ PAIRS = Asks(Needs("pairs", "comparisons", "best-worst"), contexts=6, group_size
 
 def begin(
     algorithm: Algorithm, kind: type[ControlTask] = HalfCheetah, threads: int = 1, **config: Any
-) -> tuple[ControlTask, GaussianPolicy, Streams]:
-    """Returns a started task, its policy and its streams."""
-    task, streams = kind(kind.Config(**config)), Streams(11)
-    return task, task.start(algorithm, streams, threads), streams
+) -> ControlSession:
+    """Returns a session that has just begun."""
+    return kind(kind.Config(**config)).begin(algorithm, Streams(11), threads)
 
 
 def bits(batch: Batch) -> dict[str, bytes]:
@@ -72,17 +72,17 @@ def bits(batch: Batch) -> dict[str, bytes]:
 def test_batches_are_whole_and_say_what_was_sampled(
     algorithm: Asks, kind: type[ControlTask]
 ) -> None:
-    task, policy, _ = begin(algorithm, kind)
+    session = begin(algorithm, kind)
     for iteration in range(3):
-        batch = task.collect(policy, iteration).check()
+        batch = session.collect(iteration).check()
         assert batch.sampler == iteration
     # statistics moved after collection; the batch was normalised with those before
-    assert policy.normaliser.count > 0
-    again = policy(batch)
+    assert session.learner.normaliser.count > 0
+    again = session.learner(batch)
     real = batch.mask > 0
     torch.testing.assert_close(again.logp[real], batch.old_logp[real], atol=1e-4, rtol=1e-4)
     assert batch.old_dist is not None and again.kl_old is not None
-    dist = policy.distribution(batch.contexts.flatten(0, 1))
+    dist = session.learner.distribution(batch.contexts.flatten(0, 1))
     torch.testing.assert_close(batch.old_dist.flatten(0, 1), dist)
     logp = log_density(batch.responses.flatten(0, 1), dist).view(batch.mask.shape)
     torch.testing.assert_close(logp, batch.old_logp)
@@ -91,8 +91,8 @@ def test_batches_are_whole_and_say_what_was_sampled(
 
 
 def test_steps_carry_rewards_values_and_boundaries() -> None:
-    task, policy, _ = begin(STEPS)
-    batch = task.collect(policy, 0)
+    session = begin(STEPS)
+    batch = session.collect(0)
     assert batch.mask.shape == (4, 30)
     assert batch.score is None and batch.pairs is None
     assert batch.value is not None and batch.next_value is not None
@@ -100,13 +100,13 @@ def test_steps_carry_rewards_values_and_boundaries() -> None:
     torch.testing.assert_close(batch.next_value[:, :-1], batch.value[:, 1:])
     assert batch.boundary[:, -1].tolist() == [1.0] * 4
     assert float(batch.boundary[:, :-1].sum()) == 0.0
-    assert (task.cost.steps, task.cost.scores, task.cost.comparisons) == (120, 120, 0)
+    assert (session.cost.steps, session.cost.scores, session.cost.comparisons) == (120, 120, 0)
 
 
 def test_step_rewards_are_those_of_the_clipped_actions() -> None:
-    task, policy, _ = begin(STEPS)
-    start = task._chains.states.copy()
-    batch = task.collect(policy, 0)
+    session = begin(STEPS)
+    start = session.chains.states.copy()
+    batch = session.collect(0)
     sims = Simulations(HalfCheetah.walker, 4)
     sims.state[...] = start
     actions = batch.responses.numpy().clip(-1, 1)
@@ -117,13 +117,13 @@ def test_step_rewards_are_those_of_the_clipped_actions() -> None:
         reward = HalfCheetah.walker.reward(before, sims.physics, actions[:, t], sims.dt)
         assert batch.step_reward is not None
         np.testing.assert_array_equal(batch.step_reward[:, t], reward.astype(np.float32))
-    np.testing.assert_array_equal(task._chains.states, sims.state)
+    np.testing.assert_array_equal(session.chains.states, sims.state)
 
 
 def test_the_time_limit_bootstraps_and_a_fall_does_not() -> None:
-    task, policy, _ = begin(STEPS)
-    task._chains.ages[:] = [990, 0, 975, 0]
-    batch = task.collect(policy, 0)
+    session = begin(STEPS)
+    session.chains.ages[:] = [990, 0, 975, 0]
+    batch = session.collect(0)
     assert batch.boundary is not None and batch.next_value is not None and batch.value is not None
     assert batch.boundary.nonzero().tolist() == [
         [0, 9],
@@ -133,28 +133,26 @@ def test_the_time_limit_bootstraps_and_a_fall_does_not() -> None:
         [2, 29],
         [3, 29],
     ]
-    assert task._chains.ages.tolist() == [20, 30, 5, 30]
+    assert session.chains.ages.tolist() == [20, 30, 5, 30]
     # the value after the cut is that of the episode that was cut, not of the new one
     assert float((batch.next_value[0, 9] - batch.value[0, 10]).abs()) > 1e-6
-    fallen, policy, _ = begin(
-        Asks(Needs("steps", "rewards", critic=True), contexts=4, segment=300), Hopper
-    )
-    batch = fallen.collect(policy, 0)
+    fallen = begin(Asks(Needs("steps", "rewards", critic=True), contexts=4, segment=300), Hopper)
+    batch = fallen.collect(0)
     assert batch.boundary is not None and batch.next_value is not None
     ends = (batch.boundary > 0) & (batch.next_value == 0)
     assert int(ends.sum()) >= 4
 
 
 def test_members_of_a_group_branch_from_one_state() -> None:
-    task, policy, _ = begin(GROUPS)
-    states = task._chains.states.copy()
-    batch = task.collect(policy, 0)
+    session = begin(GROUPS)
+    states = session.chains.states.copy()
+    batch = session.collect(0)
     first = batch.contexts[:, 0].view(6, 3, -1)
     assert torch.equal(first, first[:, :1].expand_as(first))
     assert not torch.equal(batch.contexts[0, 1], batch.contexts[1, 1])
     assert batch.step_reward is None and batch.value is None and batch.pairs is None
     assert batch.score is not None and batch.score.shape == (18,)
-    assert (task.cost.steps, task.cost.scores, task.cost.comparisons) == (144, 18, 0)
+    assert (session.cost.steps, session.cost.scores, session.cost.comparisons) == (144, 18, 0)
     # each chain goes on from the end of one of its members, warm start included
     sims = Simulations(HalfCheetah.walker, 18)
     sims.state[...] = np.repeat(states, 3, axis=0)
@@ -162,15 +160,15 @@ def test_members_of_a_group_branch_from_one_state() -> None:
         sims.control[...] = batch.responses[:, t].numpy().clip(-1, 1)
         sims.step()
     ends = sims.state.reshape(6, 3, -1)
-    same = (ends == task._chains.states[:, None]).all(-1)
+    same = (ends == session.chains.states[:, None]).all(-1)
     assert same.sum(1).tolist() == [1] * 6
     assert len(set(same.argmax(1).tolist())) > 1
 
 
 def test_the_critic_free_score_is_the_segments_return() -> None:
-    task, policy, _ = begin(GROUPS, oracle="return")
-    states = task._chains.states.copy()
-    batch = task.collect(policy, 0)
+    session = begin(GROUPS, oracle="return")
+    states = session.chains.states.copy()
+    batch = session.collect(0)
     sims = Simulations(HalfCheetah.walker, 18)
     sims.state[...] = np.repeat(states, 3, axis=0)
     total = np.zeros(18)
@@ -181,18 +179,18 @@ def test_the_critic_free_score_is_the_segments_return() -> None:
         total += HalfCheetah.walker.reward(before, sims.physics, actions, sims.dt)
     assert batch.score is not None
     np.testing.assert_allclose(batch.score, total, rtol=1e-5, atol=1e-5)
-    assert task.state()["teacher"] is None
+    assert session.state()["teacher"] is None
 
 
 def test_the_critic_score_is_closed_by_the_teachers_value() -> None:
-    free, policy, _ = begin(GROUPS, oracle="return", log_std=-0.5, log_std_floor=-1.6)
-    scored, same, _ = begin(GROUPS)
-    a, b = free.collect(policy, 0), scored.collect(same, 0)
+    free = begin(GROUPS, oracle="return", log_std=-0.5, log_std_floor=-1.6)
+    scored = begin(GROUPS)
+    a, b = free.collect(0), scored.collect(0)
     assert torch.equal(a.responses, b.responses)
     assert a.score is not None and b.score is not None
     assert not torch.allclose(a.score, b.score)
     before = {k: v for k, v in scored.state()["teacher"].items() if k != "normaliser"}
-    scored.collect(same, 1)
+    scored.collect(1)
     after = scored.state()["teacher"]
     assert after["updates"] == before["updates"] + 20
     assert not torch.equal(before["flat"], after["flat"])
@@ -203,10 +201,10 @@ def test_the_critic_score_is_closed_by_the_teachers_value() -> None:
 def test_components_are_progress_and_the_cost_of_actions(
     oracle: str, kind: type[ControlTask]
 ) -> None:
-    plain, policy, _ = begin(GROUPS, kind, oracle=oracle)
-    apart, same, _ = begin(COMPONENTS, kind, oracle=oracle)
-    score = plain.collect(policy, 0).score
-    batch = apart.collect(same, 0).check()
+    plain = begin(GROUPS, kind, oracle=oracle)
+    apart = begin(COMPONENTS, kind, oracle=oracle)
+    score = plain.collect(0).score
+    batch = apart.collect(0).check()
     assert batch.score is None and batch.components is not None and score is not None
     torch.testing.assert_close(batch.components.sum(1), score, rtol=1e-5, atol=1e-4)
     effort = batch.responses.clamp(-1, 1).square().sum(2) * batch.mask
@@ -217,64 +215,62 @@ def test_components_are_progress_and_the_cost_of_actions(
 
 
 def test_a_method_may_replace_the_floor_of_the_standard_deviation() -> None:
-    _, policy, _ = begin(GROUPS)
-    assert policy.floor == -1.6
-    _, policy, _ = begin(Asks(GROUPS.needs, contexts=6, group_size=3, log_std_floor=-20.0))
-    assert policy.floor == -20.0
+    session = begin(GROUPS)
+    assert session.learner.floor == -1.6
+    session = begin(Asks(GROUPS.needs, contexts=6, group_size=3, log_std_floor=-20.0))
+    assert session.learner.floor == -20.0
 
 
 def test_chains_start_anew_before_the_time_limit_and_are_staggered() -> None:
-    task, policy, _ = begin(GROUPS)
-    assert task._chains.ages.tolist() == [0, 166, 333, 500, 666, 833]
-    task._chains.ages[:] = [984, 985, 992, 0, 0, 0]
-    task.collect(policy, 0)
-    assert task._chains.ages.tolist() == [992, 0, 0, 8, 8, 8]
+    session = begin(GROUPS)
+    assert session.chains.ages.tolist() == [0, 166, 333, 500, 666, 833]
+    session.chains.ages[:] = [984, 985, 992, 0, 0, 0]
+    session.collect(0)
+    assert session.chains.ages.tolist() == [992, 0, 0, 8, 8, 8]
 
 
 def test_steps_after_a_fall_are_masked_and_their_chain_starts_anew() -> None:
-    task, policy, _ = begin(
-        Asks(Needs("groups", "scores"), contexts=5, group_size=4, segment=200), Hopper
-    )
-    batch = task.collect(policy, 0)
+    session = begin(Asks(Needs("groups", "scores"), contexts=5, group_size=4, segment=200), Hopper)
+    batch = session.collect(0)
     lengths = batch.mask.sum(1)
     assert 2 < float(lengths.min()) < 200
     assert torch.equal(batch.mask, batch.mask.cummin(1).values)
-    assert task.cost.steps == int(lengths.sum())
-    assert (task._chains.ages == 0).all()
+    assert session.cost.steps == int(lengths.sum())
+    assert (session.chains.ages == 0).all()
 
 
 def test_comparisons_show_no_score() -> None:
-    task, policy, _ = begin(COMPARED)
-    batch = task.collect(policy, 0).check()
+    session = begin(COMPARED)
+    batch = session.collect(0).check()
     assert batch.score is None
     assert batch.pairs is not None and len(batch.pairs) == 18
-    assert (task.cost.scores, task.cost.comparisons) == (0, 18)
-    scored, policy, _ = begin(GROUPS)
-    score = scored.collect(policy, 0).score
+    assert (session.cost.scores, session.cost.comparisons) == (0, 18)
+    scored = begin(GROUPS)
+    score = scored.collect(0).score
     assert score is not None  # the same seed samples the same segments
     assert bool((score[batch.pairs[:, 0]] > score[batch.pairs[:, 1]]).all())
 
 
 def test_scores_and_comparisons_of_one_draw_agree() -> None:
     both = Asks(Needs("groups+pairs", "scores", "all-pairs"), contexts=6, group_size=3, segment=8)
-    task, policy, _ = begin(both, temperature=5.0, draw="segment")
-    batch = task.collect(policy, 0).check()
+    session = begin(both, temperature=5.0, draw="segment")
+    batch = session.collect(0).check()
     assert batch.score is not None and batch.pairs is not None
     assert bool((batch.score[batch.pairs[:, 0]] > batch.score[batch.pairs[:, 1]]).all())
-    assert (task.cost.scores, task.cost.comparisons) == (18, 18)
+    assert (session.cost.scores, session.cost.comparisons) == (18, 18)
 
 
 def test_pairs_keep_the_best_and_the_worst() -> None:
-    task, policy, _ = begin(PAIRS)
-    batch = task.collect(policy, 0).check()
+    session = begin(PAIRS)
+    batch = session.collect(0).check()
     assert len(batch) == 12 and batch.group_size == 2
     assert batch.pairs is not None
     assert batch.pairs.tolist() == [[2 * k, 2 * k + 1] for k in range(6)]
-    assert task.cost.comparisons == 36
-    assert task.cost.steps == 6 * 4 * 8
+    assert session.cost.comparisons == 36
+    assert session.cost.steps == 6 * 4 * 8
     wide = Asks(Needs("groups", "scores"), contexts=6, group_size=4, segment=8)
-    scored, policy, _ = begin(wide)
-    whole = scored.collect(policy, 0)
+    scored = begin(wide)
+    whole = scored.collect(0)
     assert whole.score is not None
     best = whole.score.view(6, 4).argmax(1) + 4 * torch.arange(6)
     assert torch.equal(batch.responses[::2], whole.responses[best])
@@ -283,12 +279,12 @@ def test_pairs_keep_the_best_and_the_worst() -> None:
 def test_one_seed_gives_all_algorithms_the_same_start() -> None:
     states, weights = [], []
     for algorithm in (GROUPS, COMPARED, PAIRS):
-        task, policy, _ = begin(algorithm)
-        states.append(task._chains.states.tobytes())
-        weights.append(policy.state()["policy"].numpy().tobytes())
-    steps, policy, _ = begin(Asks(Needs("steps", "rewards", critic=True), contexts=6, segment=8))
-    states.append(steps._chains.states.tobytes())
-    weights.append(policy.state()["policy"].numpy().tobytes())
+        session = begin(algorithm)
+        states.append(session.chains.states.tobytes())
+        weights.append(session.learner.state()["policy"].numpy().tobytes())
+    steps = begin(Asks(Needs("steps", "rewards", critic=True), contexts=6, segment=8))
+    states.append(steps.chains.states.tobytes())
+    weights.append(steps.learner.state()["policy"].numpy().tobytes())
     assert len(set(states)) == len(set(weights)) == 1
 
 
@@ -296,49 +292,50 @@ def test_one_seed_gives_all_algorithms_the_same_start() -> None:
 def test_threads_change_no_bit(algorithm: Asks) -> None:
     results = []
     for threads in (1, 2):
-        task, policy, _ = begin(algorithm, threads=threads)
-        results.append([bits(task.collect(policy, i)) for i in range(2)])
+        session = begin(algorithm, threads=threads)
+        results.append([bits(session.collect(i)) for i in range(2)])
     assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("algorithm", [STEPS, GROUPS, PAIRS])
 def test_resuming_is_exact(algorithm: Asks, tmp_path: Any) -> None:
-    task, policy, streams = begin(algorithm, temperature=0.5)
+    session = begin(algorithm, temperature=0.5)
     for iteration in range(2):
-        task.collect(policy, iteration)
+        session.collect(iteration)
     file = tmp_path / "state"
-    save_state(file, {"t": task.state(), "p": policy.state(), "s": streams.state()})
-    expected = bits(task.collect(policy, 2))
-    other, restored, other_streams = begin(algorithm, temperature=0.5)
+    save_state(
+        file, {"t": session.state(), "p": session.learner.state(), "s": session.streams.state()}
+    )
+    expected = bits(session.collect(2))
+    other = begin(algorithm, temperature=0.5)
     saved = load_state(file)
     other.load_state(saved["t"])
-    restored.load_state(saved["p"])
-    other_streams.load_state(saved["s"])
-    assert bits(other.collect(restored, 2)) == expected
-    assert other.cost == task.cost
+    other.learner.load_state(saved["p"])
+    other.streams.load_state(saved["s"])
+    assert bits(other.collect(2)) == expected
 
 
 @pytest.mark.parametrize("algorithm", [STEPS, GROUPS, COMPARED, PAIRS])
 @pytest.mark.parametrize("kind", [HalfCheetah, Hopper])
 def test_a_probe_disturbs_nothing(algorithm: Asks, kind: type[ControlTask]) -> None:
     def run(probing: bool) -> tuple[dict[str, bytes], Any, Any]:
-        task, policy, streams = begin(algorithm, kind, temperature=0.5)
-        task.collect(policy, 0)
+        session = begin(algorithm, kind, temperature=0.5)
+        session.collect(0)
         if probing:
-            probe = task.probe(policy, 10, streams).check()
+            probe = session.probe(10, session.streams).check()
             assert probe.n_groups >= 10
-            task.evaluate(policy, final=False)
-        batch = bits(task.collect(policy, 1))
-        kept = {k: v for k, v in streams.state().items() if k != "probe"}
-        cost = task.cost.model_copy(update={"evaluation_steps": 0})
+            session.evaluate(final=False)
+        batch = bits(session.collect(1))
+        kept = {k: v for k, v in session.streams.state().items() if k != "probe"}
+        cost = session.cost.model_copy(update={"evaluation_steps": 0})
         return batch, kept, cost
 
     assert run(True) == run(False)
 
 
 def test_joined_batches_number_groups_and_pairs_anew() -> None:
-    task, policy, _ = begin(COMPARED)
-    parts = [task.collect(policy, i) for i in range(3)]
+    session = begin(COMPARED)
+    parts = [session.collect(i) for i in range(3)]
     whole = join(parts).check()
     assert whole.n_groups == 18 and whole.group_size == 3
     assert whole.pairs is not None and parts[1].pairs is not None
@@ -346,29 +343,30 @@ def test_joined_batches_number_groups_and_pairs_anew() -> None:
 
 
 def test_evaluation_is_fixed_and_adds_the_mean_policy_at_the_end() -> None:
-    task, policy, streams = begin(GROUPS)
-    first = task.evaluate(policy, final=False)
-    before = streams.state()
-    task.collect(policy, 0)
-    policy.normaliser.load_state(GaussianPolicy(17, 6, seed=0).normaliser.state())
-    last = task.evaluate(policy, final=True)
+    session = begin(GROUPS)
+    first = session.evaluate(final=False)
+    before = session.streams.state()
+    session.collect(0)
+    session.learner.normaliser.load_state(GaussianPolicy(17, 6, seed=0).normaliser.state())
+    last = session.evaluate(final=True)
     assert list(first.scores) == ["stochastic"] and list(last.scores) == ["stochastic", "mean"]
     assert first.scores["stochastic"] == last.scores["stochastic"]
     assert len(last.scores["mean"]) == 16
-    assert task.cost.evaluation_steps == 48_000
+    assert session.cost.evaluation_steps == 48_000
     assert set(before) == {"contexts"}
-    other, _, _ = begin(STEPS)
-    assert other.evaluate(policy, final=False) == first
+    other = begin(STEPS)
+    other.policy = session.learner
+    assert other.evaluate(final=False) == first
 
 
 def test_validation_starts_and_noise_are_none_of_the_evaluations() -> None:
     """And the boards' own come from the streams they have always come from."""
     seen = {}
     for held_out in ("evaluation", "validation"):
-        task, policy, _ = begin(GROUPS, evaluation_episodes=4, held_out=held_out)
-        scores = task.evaluate(policy, final=False).primary
-        _, out = task._evaluator[4]
-        (noise,) = task._evaluation_noise.values()
+        session = begin(GROUPS, evaluation_episodes=4, held_out=held_out)
+        scores = session.evaluate(final=False).primary
+        _, out = session._evaluators[4]
+        (noise,) = session._evaluation_noise.values()
         seen[held_out] = out.physics[0].copy(), noise, scores
     (starts, noise, scores), (other_starts, other_noise, other_scores) = seen.values()
     assert not {tuple(row) for row in starts} & {tuple(row) for row in other_starts}
@@ -382,27 +380,26 @@ def test_validation_starts_and_noise_are_none_of_the_evaluations() -> None:
 
 
 def test_evaluation_returns_are_gymnasiums() -> None:
-    task, policy, _ = begin(GROUPS, evaluation_episodes=2)
-    returns = task.evaluate(policy, final=True).scores["mean"]
-    sims, out = task._evaluator[4]
+    session = begin(GROUPS, evaluation_episodes=2)
+    returns = session.evaluate(final=True).scores["mean"]
+    sims, out = session._evaluators[4]
     total = np.zeros(4)
     for t in range(1000):
         total += HalfCheetah.walker.reward(
             out.physics[t], out.physics[t + 1], out.clipped[t], sims.dt
         )
     np.testing.assert_allclose(returns, total[2:])
-    hopper, policy, _ = begin(GROUPS, Hopper, evaluation_episodes=4)
-    evaluation = hopper.evaluate(policy, final=False)
+    hopper = begin(GROUPS, Hopper, evaluation_episodes=4)
+    evaluation = hopper.evaluate(final=False)
     assert 2 < evaluation.measures["episode_length"] < 1000
     assert hopper.cost.evaluation_steps == 4 * evaluation.measures["episode_length"]
     assert max(evaluation.primary) < 1000
 
 
 def test_the_random_policy_is_evaluated_like_any_other() -> None:
-    task, _, _ = begin(Asks(Needs("nothing", "none")))
-    random = task.random_policy()
-    assert random is not None
-    evaluation = task.evaluate(random, final=True)
+    session = begin(Asks(Needs("nothing", "none")))
+    session.policy = HalfCheetah(HalfCheetah.Config()).random_policy()
+    evaluation = session.evaluate(final=True)
     assert -500 < evaluation.reward < -100  # what uniform actions are known to earn
     assert max(evaluation.scores["mean"]) < 100
 
@@ -444,4 +441,4 @@ def test_sizes_that_do_not_fit_are_refused(
 def test_variant_and_provenance() -> None:
     config = HalfCheetah.Config(**HalfCheetah.variants["critic-free"])
     assert (config.oracle, config.log_std, config.log_std_floor) == ("return", -1.0, -1.4)
-    assert HalfCheetah(config).provenance()["xml"] == "half_cheetah.xml"
+    assert HalfCheetah(config).provenance(GROUPS.needs)["xml"] == "half_cheetah.xml"

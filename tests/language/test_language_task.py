@@ -17,12 +17,13 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import plan, run
+from pairbench.language import session as language_session
 from pairbench.language import task as language_task
 from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
 from pairbench.language.policy.policy import LanguagePolicy
-from pairbench.language.task import LanguageTask
+from pairbench.language.session import LanguageSession
 from pairbench.registry import get_algorithm
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord, RunSpec
@@ -71,13 +72,12 @@ def kept(record: RunRecord) -> dict[str, Any]:
     return record.model_dump(exclude={"provenance": True, "cost": {"seconds"}})
 
 
-def begin(name: str, **settings: Any) -> tuple[LanguageTask, Any, Streams]:
-    """Returns a started task, its policy and its streams."""
+def begin(name: str, **settings: Any) -> LanguageSession:
+    """Returns a session that has just begun."""
     cls = get_algorithm(name)
     preset = cls.presets["language"]
     algorithm = cls(cls.Config(**{**preset, **ROWS[name], **settings}))
-    task, streams = ToyDialogue(ToyDialogue.Config(**SMALL)), Streams(3)
-    return task, task.start(algorithm, streams), streams
+    return ToyDialogue(ToyDialogue.Config(**SMALL)).begin(algorithm, Streams(3))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -117,30 +117,30 @@ def test_each_point_of_the_curve_has_what_a_frontier_needs() -> None:
 
 def test_completions_are_kept_without_their_prompts() -> None:
     texts = train(spec("reference")).texts
-    task, _, _ = begin("grpo")
-    assert texts["prompt"] == [prompt_id(pair.prompt) for pair in task._evaluation.pairs]
+    session = begin("grpo")
+    assert texts["prompt"] == [prompt_id(pair.prompt) for pair in session.held_out.pairs]
     assert all(len(name) == 16 for name in texts["prompt"])
     assert len(set(texts["prompt"])) == 6 and any(texts["completion"])
 
 
 def test_groups_are_whole_and_scored_by_the_proxy() -> None:
-    task, policy, _ = begin("grpo")
-    batch = task.collect(policy, 7).check()
+    session = begin("grpo")
+    batch = session.collect(7).check()
     assert (batch.n_groups, batch.group_size, batch.steps, batch.sampler) == (2, 4, 5, 7)
     assert batch.pairs is None and batch.score is not None and batch.ref_logp is not None
     assert bool((batch.mask == 1).all())  # completions of fixed length
-    torch.testing.assert_close(policy(batch).logp, batch.old_logp, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(session.policy(batch).logp, batch.old_logp, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(batch.ref_logp, batch.old_logp, atol=1e-4, rtol=1e-4)
     assert torch.equal(batch.contexts[0], batch.contexts[3])
-    assert (task.cost.steps, task.cost.scores, task.cost.comparisons) == (40, 8, 0)
+    assert (session.cost.steps, session.cost.scores, session.cost.comparisons) == (40, 8, 0)
 
 
 def test_offline_pairs_beside_groups_answer_the_same_prompts_and_are_paid_for() -> None:
-    task, policy, _ = begin("f-hal")
-    plain, same, _ = begin("grpo")
-    batch = task.collect(policy, 7).check()
+    session = begin("f-hal")
+    plain = begin("grpo")
+    batch = session.collect(7).check()
     # nothing is drawn for the pairs
-    assert torch.equal(batch.responses, plain.collect(same, 7).responses)
+    assert torch.equal(batch.responses, plain.collect(7).responses)
     pairs = batch.offline
     assert pairs is not None and pairs.ref_logp is not None
     assert (pairs.n_groups, pairs.group_size, pairs.steps, pairs.sampler) == (
@@ -150,17 +150,17 @@ def test_offline_pairs_beside_groups_answer_the_same_prompts_and_are_paid_for() 
         -1,
     )  # and the end
     assert torch.equal(pairs.contexts, batch.contexts[[0, 0, 4, 4]])
-    torch.testing.assert_close(policy(pairs).logp, pairs.old_logp, atol=1e-4, rtol=1e-4)
-    assert task.cost.steps == 40 + int(pairs.mask.sum())
-    assert (task.cost.scores, task.cost.comparisons, task.cost.labels) == (8, 2, 10)
+    torch.testing.assert_close(session.policy(pairs).logp, pairs.old_logp, atol=1e-4, rtol=1e-4)
+    assert session.cost.steps == 40 + int(pairs.mask.sum())
+    assert (session.cost.scores, session.cost.comparisons, session.cost.labels) == (8, 2, 10)
 
 
 def test_a_prompts_domain_is_its_source() -> None:
-    task, policy, _ = begin("grpo")
-    whole = task.collect(policy, 0).domain_share
+    session = begin("grpo")
+    whole = session.collect(0).domain_share
     assert whole is not None and whole.tolist() == [1.0] * 8  # one source
-    task._shares = {"toy-dialogue": 0.25}
-    assert (share := task.collect(policy, 1).domain_share) is not None
+    session._shares = {"toy-dialogue": 0.25}
+    assert (share := session.collect(1).domain_share) is not None
     assert share.tolist() == [0.25] * 8
 
 
@@ -185,11 +185,12 @@ def test_several_judges_give_a_component_each(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(language_task, "COMPONENTS", {"toy-dialogue": ("long", "short")})
     monkeypatch.setattr(language_task, "component_judges", judges)
     assert task.skip(algorithm) is None
-    batch = task.collect(task.start(algorithm, Streams(3)), 0).check()
+    session = task.begin(algorithm, Streams(3))
+    batch = session.collect(0).check()
     assert batch.score is None and batch.components is not None
-    lengths = [float(len(text)) for text in task._texts(batch.responses)]
+    lengths = [float(len(text)) for text in session._texts(batch.responses)]
     assert batch.components.tolist() == [[n, -n] for n in lengths]
-    assert (task.cost.steps, task.cost.scores) == (40, 16)
+    assert (session.cost.steps, session.cost.scores) == (40, 16)
 
 
 def test_the_judges_of_hh_rlhf_are_both_there() -> None:
@@ -200,28 +201,25 @@ def test_the_judges_of_hh_rlhf_are_both_there() -> None:
 
 
 def test_comparisons_follow_the_scores_and_are_counted() -> None:
-    scored, policy, _ = begin("grpo")
-    compared, same, _ = begin("soft-pair-grpo")
-    score = scored.collect(policy, 0).score
-    batch = compared.collect(same, 0)
+    scored = begin("grpo")
+    compared = begin("soft-pair-grpo")
+    score = scored.collect(0).score
+    batch = compared.collect(0)
     assert batch.score is None and batch.pairs is not None and score is not None
-    assert torch.equal(batch.responses, scored_responses(scored, policy))
+    assert torch.equal(batch.responses, scored_responses())
     better, worse = score[batch.pairs].unbind(1)
     assert bool((better > worse).all())
     assert (compared.cost.scores, compared.cost.comparisons) == (0, 12)
 
 
-def scored_responses(task: LanguageTask, policy: Any) -> torch.Tensor:
+def scored_responses() -> torch.Tensor:
     """Returns what the first collection of the same seed sampled."""
-    again = ToyDialogue(task.config)
-    cls = get_algorithm("grpo")
-    algorithm = cls(cls.Config(**{**cls.presets["language"], **ROWS["grpo"]}))
-    return again.collect(again.start(algorithm, Streams(3)), 0).responses
+    return begin("grpo").collect(0).responses
 
 
 def test_the_score_is_the_reward_of_the_last_token() -> None:
-    task, policy, _ = begin("ppo")
-    batch = task.collect(policy, 0)
+    session = begin("ppo")
+    batch = session.collect(0)
     assert batch.step_reward is not None and batch.boundary is not None
     assert batch.value is not None and batch.next_value is not None
     assert bool((batch.step_reward[:, :-1] == 0).all())
@@ -231,44 +229,44 @@ def test_the_score_is_the_reward_of_the_last_token() -> None:
 
 
 def test_offline_pairs_are_the_data_sets_own() -> None:
-    task, policy, _ = begin("dpo")
-    batch = task.collect(policy, 0).check()
+    session = begin("dpo")
+    batch = session.collect(0).check()
     assert batch.pairs is not None
     assert batch.pairs.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    chosen = {pair.chosen for pair in task.data.split()["policy"]}
-    rejected = {pair.rejected for pair in task.data.split()["policy"]}
-    for row, text in enumerate(task._texts(batch.responses)):
+    chosen = {pair.chosen for pair in session.materials.data.split()["policy"]}
+    rejected = {pair.rejected for pair in session.materials.data.split()["policy"]}
+    for row, text in enumerate(session._texts(batch.responses)):
         assert any(whole.startswith(text) for whole in (rejected if row % 2 else chosen))
-    assert (task.cost.comparisons, task.cost.steps) == (4, int(batch.mask.sum()))
+    assert (session.cost.comparisons, session.cost.steps) == (4, int(batch.mask.sum()))
 
 
 def test_all_methods_of_a_seed_see_the_same_prompts_and_begin_alike() -> None:
-    one, first, _ = begin("grpo", contexts=4)
-    other, second, _ = begin("dpo", contexts=4)
-    assert torch.equal(one.collect(first, 0).contexts[::4], other.collect(second, 0).contexts[::2])
-    for name, tensor in first.state().items():
-        assert torch.equal(tensor, second.state()[name])
+    one = begin("grpo", contexts=4)
+    other = begin("dpo", contexts=4)
+    assert torch.equal(one.collect(0).contexts[::4], other.collect(0).contexts[::2])
+    for name, tensor in one.policy.state().items():
+        assert torch.equal(tensor, other.policy.state()[name])
 
 
 def test_no_prompt_is_trained_on_and_evaluated() -> None:
-    task, _, _ = begin("grpo")
-    training = {pair.prompt for pair in task._training.pairs}
-    held_out = [pair.prompt for pair in task._evaluation.pairs]
+    session = begin("grpo")
+    training = {pair.prompt for pair in session.training.pairs}
+    held_out = [pair.prompt for pair in session.held_out.pairs]
     assert len(held_out) == len(set(held_out)) == 6
     assert training.isdisjoint(held_out)
 
 
 def test_a_probe_leaves_the_run_as_it_was() -> None:
-    task, policy, streams = begin("grpo")
-    probe = task.probe(policy, 3, streams)
+    session = begin("grpo")
+    probe = session.probe(3, session.streams)
     assert probe.n_groups == 3
-    assert task.cost.steps == 0
-    plain, same, _ = begin("grpo")
-    assert torch.equal(task.collect(policy, 0).responses, plain.collect(same, 0).responses)
+    assert session.cost.steps == 0
+    plain = begin("grpo")
+    assert torch.equal(session.collect(0).responses, plain.collect(0).responses)
 
 
 def test_a_score_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language_task, "_INITIAL", {})
+    monkeypatch.setattr(language_session, "_INITIAL", {})
     monkeypatch.setattr(
         KnownAnswers, "score", lambda self, prompts, answers, sources: np.full(len(answers), np.nan)
     )
@@ -296,7 +294,7 @@ def test_a_run_out_of_memory_is_recorded_and_the_grid_goes_on(
             raise error
         return sample(self, *arguments)
 
-    monkeypatch.setattr(language_task, "_INITIAL", {})
+    monkeypatch.setattr(language_session, "_INITIAL", {})
     monkeypatch.setattr(LanguagePolicy, "sample", short)
     first = train(spec("grpo", 4, **ROWS["grpo"])).record
     assert first.status == "failed" and first.failure is not None
@@ -307,10 +305,10 @@ def test_a_run_out_of_memory_is_recorded_and_the_grid_goes_on(
 
 
 def test_other_data_than_the_checkpoints_are_refused() -> None:
-    task, _, _ = begin("grpo")
-    task.load_state(task.state())
+    session = begin("grpo")
+    session.load_state(session.state())
     with pytest.raises(PairBenchError, match="have changed since this run's checkpoint"):
-        task.load_state({"data": "0" * 64})
+        session.load_state({"data": "0" * 64})
 
 
 def test_what_cannot_run_says_why() -> None:
@@ -321,7 +319,7 @@ def test_what_cannot_run_says_why() -> None:
     task = ToyDialogue(ToyDialogue.Config(**SMALL))
     cls = get_algorithm("grpo")
     with pytest.raises(PairBenchError, match=r"151 training prompts, fewer than the 500"):
-        task.start(cls(cls.Config(contexts=500, group_size=2)), Streams(0))
+        task.begin(cls(cls.Config(contexts=500, group_size=2)), Streams(0))
 
 
 def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> None:
@@ -474,11 +472,11 @@ def test_validation_prompts_are_held_out_and_none_of_the_evaluations() -> None:
     for held_out in ("evaluation", "validation"):
         settings = {**SMALL, "evaluation_prompts": 1000, "held_out": held_out}
         task = ToyDialogue(ToyDialogue.Config(**settings))
-        policy = task.start(algorithm, Streams(3))
-        prompts = {pair.prompt for pair in task._evaluation.pairs}
-        trained = {pair.prompt for pair in task._training.pairs}
+        session = task.begin(algorithm, Streams(3))
+        prompts = {pair.prompt for pair in session.held_out.pairs}
+        trained = {pair.prompt for pair in session.training.pairs}
         assert len(prompts) > 20 and not prompts & trained
-        batch = task.collect(policy, 0)
+        batch = session.collect(0)
         seen[held_out] = prompts, trained, batch
     (board, trained, batch), (validation, same, other) = seen.values()
     assert not board & validation

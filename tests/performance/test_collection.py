@@ -103,12 +103,12 @@ def test_share_of_the_raw_limit(shape: str, threads: int, benchmark: Any) -> Non
     torch.set_num_threads(1)
     needs, sizes = SHAPES[shape]
     task = HalfCheetah(HalfCheetah.Config())
-    policy = task.start(Asks(needs, **sizes), Streams(0), threads)
-    task.collect(policy, 0)
+    session = task.begin(Asks(needs, **sizes), Streams(0), threads)
+    session.collect(0)
     limit = Limit(task, threads)
     limit()
     rounds = max(8, 60_000 // limit.transitions)
-    pairs = [(seconds(limit), seconds(lambda: task.collect(policy, 1))) for _ in range(rounds)]
+    pairs = [(seconds(limit), seconds(lambda: session.collect(1))) for _ in range(rounds)]
     raw, collected = (min(column) for column in zip(*pairs))
     share = raw / collected
     benchmark.extra_info.update(
@@ -116,6 +116,6 @@ def test_share_of_the_raw_limit(shape: str, threads: int, benchmark: Any) -> Non
         steps_per_second=round(limit.transitions / collected),
         share=round(share, 3),
     )
-    benchmark.pedantic(lambda: task.collect(policy, 2), rounds=3)
+    benchmark.pedantic(lambda: session.collect(2), rounds=3)
     print(f"\n{shape}, {threads} threads: {limit.transitions / collected:.0f} steps/s, {share:.2f}")
     assert share >= BOUNDS[shape, threads]

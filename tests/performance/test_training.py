@@ -57,7 +57,7 @@ def loop(spec: RunSpec, threads: int) -> Loop:
     algorithm = cls(cls.Config(**spec.algorithm_config))
     task = task_class(task_class.Config(**spec.task_config))
     streams = Streams(0)
-    run = Run(spec, algorithm, task, task.start(algorithm, streams, threads), streams)
+    run = Run(spec, algorithm, task, task.begin(algorithm, streams, threads), streams)
     started = Loop(run, None, 0.0)
     started.iterate()
     return started
@@ -134,7 +134,7 @@ def test_a_standard_run_at_its_preset(algorithm: str, benchmark: Any) -> None:
         {
             "raw": Limit(ours.task, 1),  # type: ignore[arg-type]
             "iterations": repeat(ours.iterate, 20),
-            "evaluation": lambda: ours.task.evaluate(ours.policy, final=False),
+            "evaluation": lambda: ours.session.evaluate(final=False),
         }
     )
     raw = times["raw"] / steps * 1e6

@@ -13,7 +13,7 @@ from pairbench.algorithms.grpo import GRPO
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
-from pairbench.tasks.preference_bandit import PreferenceBandit
+from pairbench.tasks.preference_bandit import BanditSession
 from pairbench.training import train as training
 from pairbench.training.checkpoint import load_state
 from pairbench.training.run import Progress, Run
@@ -54,18 +54,18 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 ) -> None:
     """The process dies while collecting iteration `stop`; the checkpoint before it is used."""
     path = tmp_path / "run.safetensors"
-    collect = PreferenceBandit.collect
+    collect = BanditSession.collect
 
-    def dies(self: PreferenceBandit, policy: Any, iteration: int) -> Any:
+    def dies(self: BanditSession, iteration: int) -> Any:
         if iteration == stop:
             raise KeyboardInterrupt
-        return collect(self, policy, iteration)
+        return collect(self, iteration)
 
-    monkeypatch.setattr(PreferenceBandit, "collect", dies)
+    monkeypatch.setattr(BanditSession, "collect", dies)
     with pytest.raises(KeyboardInterrupt):
         train(cell(algorithm), checkpoint=path, checkpoint_seconds=0.0)
     assert load_state(path)["cost"]["iterations"] == stop
-    monkeypatch.setattr(PreferenceBandit, "collect", collect)
+    monkeypatch.setattr(BanditSession, "collect", collect)
     resumed = train(cell(algorithm), checkpoint=path)
     whole = train(cell(algorithm))
     assert outcome(resumed.record) == outcome(whole.record)

@@ -23,7 +23,7 @@ from pairbench.errors import DivergedError, PairBenchError
 from pairbench.seeding import derive
 
 if TYPE_CHECKING:
-    from pairbench.language.task import LanguageTask
+    from pairbench.language.session import LanguageSession
     from pairbench.training.run import Run
 
 
@@ -33,7 +33,7 @@ class Job:
 
     Attributes:
         run: the run.
-        task: its task.
+        session: its session, whose prompts, judges and model it is.
         rows: (iterations, contexts) numbers of training prompts, drawn as for our own rows: with
             one seed, all see the same prompts in the same iterations.
         arguments: settings of TRL's configuration that do not depend on the method.
@@ -41,7 +41,7 @@ class Job:
     """
 
     run: Run
-    task: LanguageTask
+    session: LanguageSession
     rows: NDArray[np.int64]
     arguments: Mapping[str, Any]
     shared: Mapping[str, Any]
@@ -118,11 +118,11 @@ class TRLRow(External):
             raise PairBenchError(
                 f"the row {self.name} needs TRL: pip install 'pairbench[reference,language]'"
             ) from error
-        task: Any = run.task
-        if task.config.lora_rank or task.config.bf16:
+        session: Any = run.session
+        if session.config.lora_rank or session.config.bf16:
             raise PairBenchError(
                 f"{self.name} trains every weight in float32: leave lora_rank and bf16 of "
-                f"{task.name} as they are by default"
+                f"{run.task.name} as they are by default"
             )
         config, protocol = self.config, run.spec.protocol
         per_iteration = config.epochs * config.minibatches
@@ -130,7 +130,7 @@ class TRLRow(External):
         assert limit is not None  # `limit`
         iterations = -(-limit // per_iteration)
         draws = run.streams["contexts"]
-        count = len(task._training.pairs)
+        count = len(session.training.pairs)
         rows = [draws.choice(count, config.contexts, replace=False) for _ in range(iterations)]
         row = self
 
@@ -153,7 +153,7 @@ class TRLRow(External):
             run.policy.model.save_pretrained(model)  # type: ignore[attr-defined]
             job = Job(
                 run,
-                task,
+                session,
                 np.array(rows),
                 arguments={
                     "output_dir": str(Path(folder) / "out"),
@@ -180,7 +180,7 @@ class TRLRow(External):
                 },
                 shared={
                     "model": str(model),
-                    "processing_class": copy.deepcopy(task.language_model.tokenizer),
+                    "processing_class": copy.deepcopy(session.materials.model.tokenizer),
                 },
             )
             trainer = self.trainer(job)
@@ -238,7 +238,7 @@ class Hosted(TRLRow):
         class Trainer(CutPrompts, PairTrainer):
             pass
 
-        more = {"algorithm": self.algorithm, "teacher": job.task.config}
+        more = {"algorithm": self.algorithm, "teacher": job.session.config}
         self._trainer = completions_trainer(Trainer, job, self.config, {}, **more)
         return self._trainer
 
@@ -283,11 +283,12 @@ def completions_trainer(
 
     from pairbench.language.data.pairs import prompt_text
 
-    task, cost = job.task, job.run.cost
-    judge, length = task.proxy, task.config.completion_tokens
+    session, cost = job.session, job.run.cost
+    judge, config_of_task = session.materials.proxy, session.config
+    length = config_of_task.completion_tokens
     assert judge is not None  # the task's skip() sees to it
-    pairs = [task._training.pairs[row] for row in job.rows.ravel()]
-    texts = [prompt_text(pair.prompt, task.language_model.tokenizer) for pair in pairs]
+    pairs = [session.training.pairs[row] for row in job.rows.ravel()]
+    texts = [prompt_text(pair.prompt, session.materials.model.tokenizer) for pair in pairs]
 
     def reward(
         completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
@@ -314,8 +315,8 @@ def completions_trainer(
             num_iterations=config.epochs,
             steps_per_generation=config.minibatches,
             max_completion_length=length,
-            temperature=task.config.sampling_temperature,
-            generation_kwargs={"min_new_tokens": length} if task.config.fixed_length else None,
+            temperature=config_of_task.sampling_temperature,
+            generation_kwargs={"min_new_tokens": length} if config_of_task.fixed_length else None,
             shuffle_dataset=False,
         ),
         reward_funcs=reward,
@@ -345,7 +346,7 @@ def pairs_as_ids(job: Job, epochs: int) -> Ids:
     columns: dict[str, list[list[int]]] = {"prompt": [], "chosen": [], "rejected": []}
     tokens = []
     for rows in job.rows:
-        batch = job.task._offline(job.task._training.take(rows))
+        batch = job.session.offline_pairs(job.session.training.take(rows))
         contexts, answers = _lists(batch.contexts), _lists(batch.responses)
         tokens.append(int(batch.mask.sum()))
         for _ in range(epochs):
@@ -357,7 +358,7 @@ def pairs_as_ids(job: Job, epochs: int) -> Ids:
 
 def prompts_as_ids(job: Job, texts: Sequence[str]) -> dict[str, list[int]]:
     """Returns the task's ids of each prompt of `job.rows`, by its text: `texts` in their order."""
-    return dict(zip(texts, _lists(job.task._training.ids[job.rows.ravel()])))
+    return dict(zip(texts, _lists(job.session.training.ids[job.rows.ravel()])))
 
 
 def _lists(ids: torch.Tensor) -> list[list[int]]:

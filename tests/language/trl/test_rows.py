@@ -73,13 +73,12 @@ def weights(name: str, task: dict[str, Any], **settings: Any) -> dict[str, torch
     cls = get_algorithm(name)
     algorithm = cls(cls.Config(**what.algorithm_config))
     dialogues, streams = ToyDialogue(ToyDialogue.Config(**what.task_config)), Streams(what.seed)
-    policy = dialogues.start(algorithm, streams)
-    begun = Run(what, algorithm, dialogues, policy, streams)
+    begun = Run(what, algorithm, dialogues, dialogues.begin(algorithm, streams), streams)
     if isinstance(algorithm, TRLRow):
         algorithm.fit(begun)
     elif isinstance(algorithm, Algorithm):
         Loop(begun, None, 0.0).execute()
-    return {key: tensor.clone() for key, tensor in policy.state().items()}
+    return {key: tensor.clone() for key, tensor in begun.policy.state().items()}
 
 
 def kept(record: RunRecord) -> dict[str, Any]:

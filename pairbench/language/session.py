@@ -1,0 +1,432 @@
+"""`LanguageSession`: one run on a language task, its prompts, judges and teacher."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pairbench import seeding
+from pairbench.algorithm import Method, Needs
+from pairbench.batch import Batch
+from pairbench.errors import DivergedError, PairBenchError
+from pairbench.evaluation import Evaluation
+from pairbench.language.config import LanguageConfig
+from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_id, prompt_text
+from pairbench.language.judges.judge import Judge
+from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
+from pairbench.language.metrics import completion_measures
+from pairbench.language.policy.encoding import encode_answers, encode_prompts
+from pairbench.language.policy.models import LanguageModel
+from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.results.record import digest
+from pairbench.seeding import Streams
+from pairbench.statistics import win_rate
+from pairbench.task import Draws, Session
+from pairbench.teacher import Teacher
+
+EVALUATION_SEED = 0
+"""Seed of the evaluation's randomness: the same for every seed and algorithm."""
+
+GOLD, PROXY = "gold judge", "proxy judge"
+"""What scores by the two judges are called."""
+
+_INITIAL: dict[str, Initial] = {}
+"""Of the last task's initial policy; all runs of a task in a process begin with it."""
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run on a language task is made of.
+
+    Attributes:
+        task: the task's name.
+        source: what the pairs were loaded from.
+        config: the task's settings.
+        data: the cleaned pairs.
+        model: the initial policy's model and tokenizer.
+        proxy: the judge that training sees, or None.
+        gold: the judge that only the evaluation sees, or None.
+        components: judges that score one thing each, where the algorithm asks for such scores.
+        gold_ranks: whether rows are ranked by the gold judge rather than by preference accuracy.
+    """
+
+    task: str
+    source: str
+    config: LanguageConfig
+    data: Preferences
+    model: LanguageModel
+    proxy: Oracle | None
+    gold: Oracle | None
+    components: tuple[Judge, ...]
+    gold_ranks: bool
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of one use, as turns and as token ids.
+
+    Attributes:
+        pairs: the preference pairs they come from, one prompt each.
+        ids: (N, P) int64, left padded with -1.
+    """
+
+    pairs: tuple[Pair, ...]
+    ids: Tensor
+
+    def take(self, rows: NDArray[np.int64]) -> Prompts:
+        """Returns the prompts of `rows`, without columns that only others needed."""
+        ids = self.ids[torch.from_numpy(rows)]
+        width = int((ids >= 0).sum(1).max())
+        return Prompts(tuple(self.pairs[row] for row in rows), ids[:, -width:])
+
+
+@dataclass(frozen=True)
+class Look:
+    """One completion a held-out prompt: ids, mask and log-probabilities (N, T), texts, scores."""
+
+    responses: Tensor
+    mask: Tensor
+    logp: Tensor
+    texts: list[str]
+    scores: dict[str, NDArray[np.float64]]
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What the initial policy, the reference, says, and its log-probabilities of held-out pairs."""
+
+    look: Look
+    pairs: Tensor
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A batch and what it costs: completion tokens, comparisons and scores."""
+
+    batch: Batch
+    tokens: int
+    comparisons: int = 0
+    scores: int = 0
+
+
+class LanguageSession(Session):
+    """A run on a language task.
+
+    Attributes:
+        materials: data, model and judges.
+        needs: what the algorithm asks for, and `contexts` and `size` how much of it.
+        streams: the run's random generators.
+        training: the prompts that are trained on.
+        held_out: those of the evaluation.
+        teacher: who answers comparisons.
+    """
+
+    policy: LanguagePolicy
+
+    def __init__(self, materials: Materials, algorithm: Method, streams: Streams) -> None:
+        """Begins with the algorithm's sizes; see `Task.begin`."""
+        config, model, needs = materials.config, materials.model, algorithm.needs
+        self.materials, self.config, self.streams = materials, config, streams
+        self.needs = needs
+        self.contexts, self.size = algorithm.config.contexts, algorithm.config.group_size
+        self.teacher = Teacher(config)
+        split = materials.data.split()
+        self.training = self._encode(split["policy"])
+        sources = Counter(pair.source for pair in self.training.pairs)
+        self._shares = {name: count / sources.total() for name, count in sources.items()}
+        if needs.data != "nothing" and len(self.training.pairs) < self.contexts:
+            raise PairBenchError(
+                f"{materials.task} has {len(self.training.pairs)} training prompts, fewer than the "
+                f"{self.contexts} that {algorithm.name}.contexts asks for: lower it"
+            )
+        others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
+        self.held_out = self._encode(_distinct(others)[: config.evaluation_prompts])
+        super().__init__(
+            LanguagePolicy(
+                model.model,
+                model.eos,
+                seed=streams.seed,
+                critic=needs.critic,
+                lora=Lora(config.lora_rank, 2 * config.lora_rank) if config.lora_rank else None,
+                bf16=config.bf16,
+                micro_rows=config.micro_rows,
+                device=config.device,
+                min_length=config.completion_tokens if config.fixed_length else 0,
+            )
+        )
+        self._initial = self._of_initial_policy()
+        self._last = self._initial.look
+
+    def _of_initial_policy(self) -> Initial:
+        """Returns what the initial policy says, which all runs of a task in a process share."""
+        of = self.materials
+        settings = of.config.model_dump(mode="json")
+        key = digest([of.source, settings, of.data.sha256, of.model.card])
+        if key not in _INITIAL:
+            _INITIAL.clear()
+            pairs = self.policy.reference_logp
+            _INITIAL[key] = Initial(self._look(), pairs(*self._pairs()))
+        return _INITIAL[key]
+
+    def _encode(self, pairs: Sequence[Pair]) -> Prompts:
+        tokenizer = self.materials.model.tokenizer
+        texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
+        return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
+
+    def collect(self, iteration: int) -> Batch:
+        gathered = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
+        self.cost.steps += gathered.tokens
+        self.cost.comparisons += gathered.comparisons
+        self.cost.scores += gathered.scores
+        return gathered.batch
+
+    def probe(self, units: int, streams: Streams) -> Batch:
+        count = min(units, len(self.training.pairs))
+        return self._gather(count, Draws.of_probe(streams), -1).batch
+
+    def _gather(self, contexts: int, draws: Draws, iteration: int) -> Gathered:
+        """Returns a batch of `contexts` groups and what it costs; the run stays as it is."""
+        rows = draws.contexts.choice(len(self.training.pairs), contexts, replace=False)
+        prompts, needs = self.training.take(rows), put_to_teacher(self.needs)
+        offline, tokens, paid = None, 0, 0
+        if self.needs.offline:
+            pairs, paid = self.offline_pairs(prompts), contexts
+            tokens = int(pairs.mask.sum())
+            logp = self.policy.logp(pairs.contexts, pairs.responses, pairs.mask)
+            offline = self._with_reference(replace(pairs, old_logp=logp))
+            if needs.offline:
+                return Gathered(offline, tokens, comparisons=paid)
+        size = self.size
+        responses, mask, logp = self.policy.sample(
+            prompts.ids,
+            size,
+            self.config.completion_tokens,
+            self.config.sampling_temperature,
+            draws.sampling,
+        )
+        tokens += int(mask.sum())
+        proxy, parts_of = self.materials.proxy, self.materials.components
+        assert proxy is not None  # skip() sees to it
+        components = None
+        if parts_of:
+            parts = [self._judge(part, prompts, responses, size) for part in parts_of]
+            components = np.stack(parts, -1).reshape(contexts, size, len(parts))
+            score = components.sum(-1)
+        else:
+            score = self._judge(proxy, prompts, responses, size)
+        shares = [self._shares[pair.source] for pair in prompts.pairs]
+        batch = Batch(
+            contexts=prompts.ids.repeat_interleave(size, 0),
+            responses=responses,
+            mask=mask,
+            old_logp=logp,
+            group=torch.arange(contexts).repeat_interleave(size),
+            domain_share=torch.tensor(shares).repeat_interleave(size),
+            sampler=iteration,
+            offline=offline,
+        )
+        if needs.data == "steps":
+            batch = self._with_reference(self._steps(batch, score))
+            return Gathered(batch, tokens, scores=len(score))
+        batch, comparisons, scores = self.teacher.label(
+            batch, score.reshape(contexts, size), needs, draws.oracle, components
+        )
+        return Gathered(self._with_reference(batch), tokens, comparisons + paid, scores)
+
+    def offline_pairs(self, prompts: Prompts) -> Batch:
+        """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
+        model, config = self.materials.model, self.config
+        texts = [text for pair in prompts.pairs for text in (pair.chosen, pair.rejected)]
+        responses, mask = self._encode_answers(model, texts, config.pair_tokens)
+        count = len(prompts.pairs)
+        return Batch(
+            contexts=prompts.ids.repeat_interleave(2, 0),
+            responses=responses,
+            mask=mask,
+            old_logp=torch.zeros_like(mask),
+            group=torch.arange(count).repeat_interleave(2),
+            pairs=torch.arange(2 * count).view(count, 2),
+            sampler=-1,
+        )
+
+    def _encode_answers(
+        self, model: LanguageModel, texts: Sequence[str], length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns ids and mask; without the end of sequence where the policy may not say it."""
+        ids, mask = encode_answers(model.tokenizer, texts, length, model.eos)
+        if self.config.fixed_length:
+            early = (ids == model.eos) & (
+                torch.arange(ids.shape[1]) < self.config.completion_tokens
+            )
+            ids, mask = ids.masked_fill(early, -1), mask.masked_fill(early, 0.0)
+        return ids, mask
+
+    def _steps(self, batch: Batch, score: NDArray[np.float64]) -> Batch:
+        """Returns the batch with the score as the reward of each row's last token."""
+        last = batch.mask.sum(1, keepdim=True).long() - 1
+        end = torch.zeros_like(batch.mask).scatter(1, last, 1.0)
+        reward = end * torch.from_numpy(score.astype(np.float32)).unsqueeze(1)
+        value = next_value = None
+        if self.needs.critic:
+            with torch.no_grad():
+                value = self.policy(batch).value
+            assert value is not None
+            following = torch.nn.functional.pad(value[:, 1:], (0, 1))
+            next_value = following * (1.0 - end)
+        return replace(batch, step_reward=reward, value=value, next_value=next_value, boundary=end)
+
+    def _with_reference(self, batch: Batch) -> Batch:
+        if not self.needs.reference:
+            return batch
+        logp = self.policy.reference_logp(batch.contexts, batch.responses, batch.mask)
+        return replace(batch, ref_logp=logp)
+
+    def _judge(
+        self, judge: Oracle | Judge, prompts: Prompts, responses: Tensor, size: int
+    ) -> NDArray[np.float64]:
+        """Returns (N * size,) scores of the completions' text.
+
+        Raises:
+            DivergedError: a score is not finite.
+        """
+        turns = [pair.prompt for pair in prompts.pairs for _ in range(size)]
+        sources = [pair.source for pair in prompts.pairs for _ in range(size)]
+        texts = self._texts(responses)
+        if isinstance(judge, Judge):
+            return judge.score(turns, texts)
+        scores = judge.score(turns, texts, sources)
+        if not np.isfinite(scores).all():
+            raise DivergedError(0, f"the score of the judge {judge.name}")
+        return scores
+
+    def _texts(self, responses: Tensor) -> list[str]:
+        tokenizer = self.materials.model.tokenizer
+        rows = [row[row >= 0].tolist() for row in responses]
+        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+    def evaluate(self, final: bool) -> Evaluation:
+        now, before = self._look(), self._initial.look
+        self.cost.evaluation_steps += int(now.mask.sum())
+        self._last = now
+        reference = self.policy.reference_logp(self.held_out.ids, now.responses, now.mask)
+        measures = {
+            "kl_ref": float(((now.logp - reference) * now.mask).sum() / len(now.mask)),
+            **now.measures,
+            "variety_of_sft": now.measures["variety"] / max(before.measures["variety"], 1e-9),
+        }
+        if (gold := now.scores.get(GOLD)) is not None:
+            measures["beats_sft"] = float(win_rate(gold, before.scores[GOLD]))
+            objectives = [OBJECTIVE_OF.get(pair.source) for pair in self.held_out.pairs]
+            if len(parts := sorted({part for part in objectives if part})) > 1:
+                for part in parts:
+                    here = np.array([objective == part for objective in objectives])
+                    measures[f"{GOLD}, {part}"] = float(gold[here].mean())
+        free = self._likelihoods()
+        scores = {**now.scores, **free} if self.materials.gold_ranks else {**free, **now.scores}
+        return Evaluation(
+            scores={name: [float(value) for value in row] for name, row in scores.items()},
+            measures=measures,
+        )
+
+    def _look(self) -> Look:
+        """Returns one completion for each held-out prompt, always with the same draws."""
+        prompts, config = self.held_out, self.config
+        draws = seeding.generator(EVALUATION_SEED, f"{config.held_out}/sampling")
+        responses, mask, logp = self.policy.sample(
+            prompts.ids, 1, config.completion_tokens, config.sampling_temperature, draws
+        )
+        texts = self._texts(responses)
+        scores = {
+            name: self._judge(judge, prompts, responses, 1)
+            for name, judge in ((GOLD, self.materials.gold), (PROXY, self.materials.proxy))
+            if judge is not None
+        }
+        return Look(responses, mask, logp, texts, scores, completion_measures(texts, responses))
+
+    def texts(self) -> dict[str, list[str]]:
+        """The last evaluation's completions; prompts are named by `prompt_id`, not copied."""
+        ids = [prompt_id(pair.prompt) for pair in self.held_out.pairs]
+        return {"prompt": ids, "completion": self._last.texts}
+
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns contexts, answers and mask of the held-out pairs."""
+        batch = self.offline_pairs(self.held_out)
+        return batch.contexts, batch.responses, batch.mask
+
+    def _likelihoods(self) -> dict[str, NDArray[np.float64]]:
+        """Returns, per held-out pair, whether the implicit reward orders it, and by how much.
+
+        The implicit reward is the log-ratio to the reference (arXiv 2305.18290, equation 5); equal
+        rewards count one half. The margin is of mean log-probabilities per token, without it.
+        """
+        rows = self._pairs()
+        logp, mask = self.policy.logp(*rows), rows[-1]
+        ratio = ((logp - self._initial.pairs) * mask).sum(1)
+        likelihood = (logp * mask).sum(1) / mask.sum(1)
+        gap, margin = (x[0::2] - x[1::2] for x in (ratio, likelihood))
+        accuracy = 0.5 * (1.0 + gap.sign())
+        return {
+            "preference accuracy": accuracy.double().numpy(),
+            "likelihood margin": margin.double().numpy(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {"data": self.materials.data.sha256}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores nothing but checks that the data are those of the checkpoint.
+
+        Raises:
+            PairBenchError: they are not.
+        """
+        if state["data"] != self.materials.data.sha256:
+            raise PairBenchError(
+                f"the data of {self.materials.task} have changed since this run's checkpoint: give "
+                "the folder it began with, or delete the checkpoint to begin anew"
+            )
+
+
+def put_to_teacher(needs: Needs) -> Needs:
+    """Returns what of an algorithm's needs the teacher sees to.
+
+    Pairs of the data set beside groups are no question to it.
+    """
+    beside = needs.offline and needs.data == "groups+pairs"
+    return replace(needs, data="groups", offline=False) if beside else needs
+
+
+def check_asked(task: str, algorithm: Method) -> None:
+    """Refuses comparisons that cannot be made, before any data are loaded.
+
+    Raises:
+        PairBenchError: the algorithm's groups are too small, or its queries do not fit.
+    """
+    needs, size = algorithm.needs, algorithm.config.group_size
+    told = put_to_teacher(needs)
+    comparing = (told.feedback == "comparisons" or "pairs" in told.data) and not told.offline
+    if comparing and (size < 2 or needs.queries == "none"):
+        raise PairBenchError(
+            f"{algorithm.name} compares completions but asks for {size} a prompt and "
+            f"{needs.queries} queries; set group_size to at least 2 and name the queries"
+        )
+    if needs.data == "pairs" and not needs.offline and needs.queries != "best-worst":
+        raise PairBenchError(
+            f"{task} gives one pair a group under best-worst queries only; "
+            f"{algorithm.name} must ask for those in place of {needs.queries}"
+        )
+
+
+def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    """Returns the first pair of each prompt, ordered by nothing that says which came first."""
+    first: dict[tuple[Turn, ...], Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.prompt, pair)
+    return [first[prompt] for prompt in sorted(first)]
