@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pairbench import leaderboard
     from pairbench.experiments.runner import run
-    from pairbench.experiments.tuning import tune
+    from pairbench.experiments.tuning.search import tune
     from pairbench.leaderboard.compare import compare
     from pairbench.results.load import load_records
     from pairbench.results.query import query
@@ -26,7 +26,7 @@ _HOMES = {
     "load_records": "pairbench.results.load",
     "query": "pairbench.results.query",
     "run": "pairbench.experiments.runner",
-    "tune": "pairbench.experiments.tuning",
+    "tune": "pairbench.experiments.tuning.search",
 }
 
 

@@ -113,8 +113,8 @@ def tune(form: str, **asked: Any) -> int:
     status is 1 if a trial failed.
     """
     from pairbench.experiments.progress import display
-    from pairbench.experiments.tuning import as_object, next_command, render
-    from pairbench.experiments.tuning import tune as search
+    from pairbench.experiments.tuning.report import as_object, next_command, render
+    from pairbench.experiments.tuning.search import tune as search
 
     with display() as monitor:
         outcome = search(monitor=monitor, **asked)
