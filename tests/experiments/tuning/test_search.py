@@ -36,7 +36,7 @@ from pairbench.space import Choice, Range, choice, integers, log_uniform, unifor
 from pairbench.training.train import train
 
 BANDIT = "preference-bandit"
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = Path(__file__).resolve().parents[3] / "results"
 SPACE: dict[str, Range | Choice] = {
     "lr": log_uniform(1e-3, 1.0),
     "clip": uniform(0.1, 0.4),
