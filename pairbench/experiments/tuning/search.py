@@ -94,7 +94,7 @@ def tune(
     if trials < 1:
         raise PairBenchError(f"trials = {trials} is out of range: it must be at least 1")
     sized = (execution or Execution(**how)).sized(1)
-    plan = _plan(suite, algorithms, task, budget, protocol, list(overrides))
+    scope = _scope(suite, algorithms, task, budget, protocol, list(overrides))
     chosen = _tuning_seeds(seeds)
     name = study or folder_name(task)
     if not re.fullmatch(r"\w[\w.@+-]*", name):
@@ -104,7 +104,7 @@ def tune(
     launcher = launcher or open_launcher(sized)
     try:
         with Store(folder).lock():
-            work = _Work(plan, folder, chosen, sampler_seed, trials)
+            work = _Work(scope, folder, chosen, sampler_seed, trials)
             for problem in work.recover():
                 monitor.note(problem)
             while runs := work.next():
@@ -140,7 +140,7 @@ def _tuning_seeds(seeds: str | Sequence[int]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Scope:
     """What is to be tuned.
 
     Attributes:
@@ -167,14 +167,14 @@ class _Plan:
         return expand(alone, [f"{self.task}.held_out=validation", *self.overrides], seeds)
 
 
-def _plan(
+def _scope(
     suite: str | Suite | None,
     algorithms: Sequence[str],
     task: str,
     budget: Mapping[str, float] | None,
     protocol: Mapping[str, Any] | None,
     overrides: list[str],
-) -> _Plan:
+) -> _Scope:
     """Resolves what was asked for; see `tune`."""
     if isinstance(suite, str):
         suite = load_suite(suite)
@@ -213,7 +213,7 @@ def _plan(
             f"{task} cannot be tuned on: it holds no validation contexts out, and settings chosen "
             "on the boards' contexts would flatter their row (see TunableConfig)"
         )
-    plan = _Plan(suite, trial_terms, task, overrides, {}, {}, {})
+    scope = _Scope(suite, trial_terms, task, overrides, {}, {}, {})
     _, variant = split_task(task)
     like, _ = (variant and task_class.variant(variant)) or ("", {})
     for row in suite.rows:
@@ -223,33 +223,33 @@ def _plan(
         if not (reason or space):
             reason = f"it declares no search space for {task_class.kind} tasks"
         if not reason:
-            grid = plan.specs(row, TUNING_SEEDS[:1])
-            reason = grid.skipped[0].reason if grid.skipped else None
+            planned = scope.specs(row, TUNING_SEEDS[:1])
+            reason = planned.skipped[0].reason if planned.skipped else None
         if not reason:
-            (first,) = grid.specs
+            (first,) = planned.specs
             check_space(algorithm, space, first.algorithm_config)
-            plan.rows[row.name] = row, first
-            plan.spaces[row.name] = space
+            scope.rows[row.name] = row, first
+            scope.spaces[row.name] = space
         elif named or issubclass(algorithm, Floor):
-            plan.left_out[row.name] = reason
+            scope.left_out[row.name] = reason
         else:
             raise PairBenchError(
                 f"{row.algorithm} cannot be tuned on {task}: {reason}; leave it out of --algorithms"
             )
-    if not plan.rows:
+    if not scope.rows:
         raise PairBenchError(f"nothing on {task} is left to tune: name an algorithm with a space")
-    return plan
+    return scope
 
 
 class _Work:
     """A study under way, in its folder."""
 
     def __init__(
-        self, plan: _Plan, folder: Path, seeds: tuple[int, ...], sampler: int, trials: int
+        self, scope: _Scope, folder: Path, seeds: tuple[int, ...], sampler: int, trials: int
     ) -> None:
-        self.plan, self.folder, self.trials = plan, folder, trials
+        self.scope, self.folder, self.trials = scope, folder, trials
         self.runs = Store(folder / "runs")
-        first = next(iter(plan.rows.values()))[1]
+        first = next(iter(scope.rows.values()))[1]
         asked = Study(
             terms=Terms(
                 **first.model_dump(include={"task", "task_version", "task_config", "protocol"}),
@@ -260,9 +260,9 @@ class _Work:
                 name: Search(
                     algorithm=spec.algorithm,
                     config=spec.algorithm_config,
-                    space={key: _as_json(values) for key, values in plan.spaces[name].items()},
+                    space={key: _as_json(values) for key, values in scope.spaces[name].items()},
                 )
-                for name, (_, spec) in plan.rows.items()
+                for name, (_, spec) in scope.rows.items()
             },
         )
         self.study = self._opened(asked)
@@ -290,7 +290,7 @@ class _Work:
                 "another name with --study"
             )
         for name, search in there.rows.items():
-            space, seeds = self.plan.spaces[name], set(asked.terms.seeds)
+            space, seeds = self.scope.spaces[name], set(asked.terms.seeds)
             for k, trial in enumerate(search.trials):
                 inside = trial.settings.keys() == space.keys() and all(
                     value in space[key] for key, value in trial.settings.items()
@@ -342,9 +342,9 @@ class _Work:
 
     def _add(self, name: str, search: Search) -> None:
         """Adds a row's next trial; settings that are none of the algorithm's fail at once."""
-        plan = self.plan
+        scope = self.scope
         settings = propose(
-            plan.spaces[name], search.trials, search.config, name, self.study.terms.sampler
+            scope.spaces[name], search.trials, search.config, name, self.study.terms.sampler
         )
         search.trials.append(Trial(settings=settings))
         try:
@@ -360,7 +360,7 @@ class _Work:
         Raises:
             PairBenchError: its settings are none that the algorithm takes, or the task skips them.
         """
-        row, trial = self.plan.rows[name][0], self.study.rows[name].trials[number]
+        row, trial = self.scope.rows[name][0], self.study.rows[name].trials[number]
         tried = row.model_copy(
             update={
                 "name": f"{name}, trial {number}",
@@ -368,10 +368,10 @@ class _Work:
                 "tuning": None,
             }
         )
-        grid = self.plan.specs(tried, self.study.terms.seeds)
-        if grid.skipped:
-            raise PairBenchError(str(grid.skipped[0].reason))
-        return [s for s in grid.specs if s.seed not in trial.rewards | trial.failures]
+        planned = self.scope.specs(tried, self.study.terms.seeds)
+        if planned.skipped:
+            raise PairBenchError(str(planned.skipped[0].reason))
+        return [s for s in planned.specs if s.seed not in trial.rewards | trial.failures]
 
     def note(self, records: Iterable[RunRecord]) -> None:
         """Takes down how runs ended, in every trial that they belong to, and saves."""
@@ -385,8 +385,8 @@ class _Work:
 
     def finish(self) -> Outcome:
         """Writes the suite of the settings chosen."""
-        plan, rows = self.plan, []
-        for row in plan.suite.rows:
+        scope, rows = self.scope, []
+        for row in scope.suite.rows:
             search = self.study.rows.get(row.name)
             if search is None:
                 rows.append(row)
@@ -402,18 +402,18 @@ class _Work:
                     )
                 )
         if not any(row.tuning for row in rows):
-            return Outcome(self.study, None, None, plan.left_out)
-        stem = f"tuned-{folder_name(plan.task)}"
-        suite = plan.suite.model_copy(
+            return Outcome(self.study, None, None, scope.left_out)
+        stem = f"tuned-{folder_name(scope.task)}"
+        suite = scope.suite.model_copy(
             update={
                 "name": stem,
-                "summary": f"{plan.task} with settings of {self.trials} trials for each row",
+                "summary": f"{scope.task} with settings of {self.trials} trials for each row",
                 "rows": tuple(rows),
             }
         )
         path = self.folder / f"{stem}.toml"
         _write(path, as_toml(suite))
-        return Outcome(self.study, suite, path, plan.left_out)
+        return Outcome(self.study, suite, path, scope.left_out)
 
 
 def _write(path: Path, text: str) -> None:
@@ -444,7 +444,7 @@ def _as_json(values: Range | Choice) -> dict[str, Any]:
 
 
 class _Kept:
-    """A launcher whose workers outlive one grid: whoever made it closes it."""
+    """A launcher whose workers outlive one plan: whoever made it closes it."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
