@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pairbench.algorithm import Needs, Presets
 from pairbench.algorithms.dpo import DPO
-from pairbench.language.trl.rows import Job, Silent, TRLRow, pairs_as_ids
+from pairbench.language.trl.rows import TRLRow
+from pairbench.language.trl.train import Job, Silent, pairs_as_ids
 from pairbench.registry import register_algorithm
 
 

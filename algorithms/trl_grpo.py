@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pairbench.algorithm import Needs, Presets
 from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2
-from pairbench.language.trl.rows import CutPrompts, Job, TRLRow, completions_trainer
+from pairbench.language.trl.rows import TRLRow
+from pairbench.language.trl.train import CutPrompts, Job, completions_trainer
 from pairbench.registry import register_algorithm
 
 
