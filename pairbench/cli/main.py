@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -483,19 +483,13 @@ def leaderboard(
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
     from pairbench.results.columns import load_series
-    from pairbench.results.load import load_by_task, load_records
+    from pairbench.results.load import load_records
     from pairbench.results.marks import marks
 
-    if site is None and not (overall or tasks):
-        rebuilt = marks(results)
-        boards = (
-            board
-            for several in load_by_task(results, task)
-            for board in build(_some(_report(*several), results), task, marks=rebuilt)
-        )
-        _tell_boards(boards, form, task)
-        return
     records = _some(_report(*load_records(results)), results)
+    if site is None and not (overall or tasks):
+        _tell_boards(build(records, task, marks=marks(results)), form, task)
+        return
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
         pages = [path for path in written if path.parent != site]
@@ -521,39 +515,23 @@ def _some(records: list[Any], results: Path) -> list[Any]:
     return records
 
 
-def _tell_boards(boards: Iterable[Any], form: str, task: str | None) -> None:
-    """Prints boards, as text one after another as they come."""
+def _tell_boards(boards: Sequence[Any], form: str, task: str | None) -> None:
+    """Prints boards, as text one after another."""
     from pairbench.leaderboard import render
 
     if form in ("table", "markdown"):
         for number, board in enumerate(boards):
             click.echo("\n" * (number > 0) + render(board, form), nl=False)
         return
-    known = list(boards)
     if form == "json" and task is None:
-        click.echo(json.dumps([json.loads(render(board, form)) for board in known], indent=1))
+        click.echo(json.dumps([json.loads(render(board, form)) for board in boards], indent=1))
         return
-    if len({board.task for board in known}) > 1:
+    if len({board.task for board in boards}) > 1:
         raise PairBenchError(
             f"{form} holds one board: choose a task with --task "
-            f"({', '.join(sorted({board.task for board in known}))})"
+            f"({', '.join(sorted({board.task for board in boards}))})"
         )
-    click.echo(render(known[0], form), nl=False)
-
-
-@cli.command()
-@RESULTS
-def compact(results: Path) -> None:
-    """Keep a large folder's records in few files beside them, which boards are then read from.
-
-    The records stay as they are, and a board is the same with or without. `pairbench leaderboard`
-    then holds one task's records at a time in memory.
-    """
-    from pairbench.results.cache import compact as keep
-
-    found = keep(results)
-    _report([], found.problems)
-    click.echo(f"{found.records} records in {found.files} files in {results / '.compact'}")
+    click.echo(render(boards[0], form), nl=False)
 
 
 @cli.command()
@@ -880,9 +858,9 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
 
 
 @cli.command()
-@click.option("--to", type=click.Choice(["tensorboard", "mlflow", "wandb"]), required=True,
-              help="Whose files, or server, the runs are added to.")  # fmt: skip
-@click.option("--out", required=True, help="Where it keeps them: a folder, or a tracking URI.")
+@click.option("--to", type=click.Choice(["tensorboard", "wandb"]), required=True,
+              help="Whose files the runs are added to.")  # fmt: skip
+@click.option("--out", required=True, help="The folder where it keeps them.")
 @click.option("--task", help="One task (or task@variant); all by default.")
 @SEEN
 def export(to: str, out: str, task: str | None, results: Path) -> None:

@@ -10,7 +10,7 @@ from pairbench.leaderboard.formats import FORMATS, render
 from pairbench.leaderboard.overall import Overall, overall
 from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.site import write_site
-from pairbench.results.load import load_by_task
+from pairbench.results.load import load_records
 
 __all__ = [
     "FORMATS",
@@ -43,11 +43,7 @@ class _Verb(ModuleType):
             task: boards of this task only.
             format: one of `FORMATS`, or None for `Board` objects.
         """
-        boards = [
-            board
-            for records, _ in load_by_task(Path(results), task)
-            for board in build(records, task)
-        ]
+        boards = build(load_records(Path(results)).records, task)
         return boards if format is None else "\n".join(render(board, format) for board in boards)
 
 

@@ -30,7 +30,7 @@ def write_series(path: Path, series: Mapping[str, np.ndarray]) -> str:
     """
     import numpy as np
 
-    return write_columns(
+    return _write_columns(
         path, {name: np.asarray(column, dtype=np.float32) for name, column in series.items()}
     )
 
@@ -39,12 +39,12 @@ def write_texts(path: Path, texts: Mapping[str, list[str]]) -> str:
     """Writes columns of text of equal length likewise; returns the file's SHA-256."""
     import numpy as np
 
-    return write_columns(
+    return _write_columns(
         path, {name: np.array(column, dtype=object) for name, column in texts.items()}
     )
 
 
-def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
+def _write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> str:
     import duckdb
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

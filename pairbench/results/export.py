@@ -73,46 +73,6 @@ class TensorBoard:
         return True
 
 
-class MLflow:
-    """Runs of an experiment for each task, in MLflow's store at a url or in a folder."""
-
-    def __init__(self, out: str) -> None:
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param
-
-        self._metric, self._param = Metric, Param
-        self._client: Any = MlflowClient(tracking_uri=out)
-
-    def write(
-        self, record: RunRecord, settings: Mapping[str, str], numbers: Sequence[Numbers]
-    ) -> bool:
-        """Adds the run, in whole batches; one that was cut off is done again."""
-        client = self._client
-        found = client.get_experiment_by_name(f"pairbench {record.task}")
-        place = found.experiment_id if found else client.create_experiment(
-            f"pairbench {record.task}"
-        )  # fmt: skip
-        asked = f"tags.identity = '{record.identity}'"
-        for old in client.search_runs([place], asked):
-            if old.info.status == "FINISHED":
-                return False
-            client.delete_run(old.info.run_id)
-        name = f"{record.row} seed {record.seed} {record.identity[:16]}"
-        run = client.create_run(place, tags={"identity": record.identity}, run_name=name).info
-        client.log_batch(
-            run.run_id, params=[self._param(key, value[:500]) for key, value in settings.items()]
-        )
-        metrics = [
-            self._metric(key, value, run.start_time, one.at)
-            for one in numbers
-            for key, value in one.values.items()
-        ]
-        for start in range(0, len(metrics), 1000):  # what a server takes at once
-            client.log_batch(run.run_id, metrics=metrics[start : start + 1000])
-        client.set_terminated(run.run_id)
-        return True
-
-
 class WeightsAndBiases:
     """Offline runs of Weights & Biases under `<out>/wandb/`, for `wandb sync`: no key is asked for.
 
@@ -164,7 +124,6 @@ class WeightsAndBiases:
 
 WRITERS: Mapping[str, Callable[[str], Writer]] = {
     "tensorboard": TensorBoard,
-    "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }
 
@@ -176,7 +135,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
         records: of a results folder.
         results: the folder, for their series and logs.
         to: a name of `WRITERS`.
-        out: where the tracker keeps them: a folder, or what else it takes.
+        out: the folder where the tracker keeps them.
 
     Raises:
         PairBenchError: no run has finished, the tracker's package is missing, or it refuses.
@@ -187,9 +146,8 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
     try:
         writer = WRITERS[to](out)
     except ImportError as error:
-        package = {"mlflow": "mlflow-skinny"}.get(to, to)
         raise PairBenchError(
-            f"the export to {to} needs its package ({error}): pip install {package}"
+            f"the export to {to} needs its package ({error}): pip install {to}"
         ) from error
     series = load_series(results, finished)
     store = Store(results)
@@ -200,7 +158,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
         try:
             new += writer.write(record, _settings(record), numbers)
         except Exception as error:
-            if isinstance(error, OSError) or type(error).__module__.startswith(("mlflow", "wandb")):
+            if isinstance(error, OSError) or type(error).__module__.startswith("wandb"):
                 why = " ".join(str(error).split())[:300]
                 raise PairBenchError(f"{to} cannot write to {out}: {why}") from error
             raise

@@ -7,7 +7,6 @@
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
     <results>/.runs/<first 16 hex of the identity>.json                    its heartbeat
     <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
-    <results>/.compact/                                                    `pairbench compact`
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
     <results>/tuning/<study>/                                              `pairbench tune`
 
@@ -19,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pairbench.results.record import RunRecord, RunSpec
@@ -33,10 +33,6 @@ RUNS = ".runs"
 
 DRIVER = "driver.json"
 """File in it of the call at work, which names its runs."""
-
-
-COMPACT = ".compact"
-"""Folder of what `pairbench compact` keeps."""
 
 
 TUNING = "tuning"
@@ -63,23 +59,17 @@ def record_path(folder: Path, run: RunSpec | RunRecord) -> Path:
     return folder / folder_name(run.task) / folder_name(run.algorithm) / name
 
 
-def places(folder: Path) -> list[Path]:
-    """Returns what a results folder has records in, in a fixed order: folders, and files in it."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and path.name not in (PAGES, TUNING)
-    ]
-
-
-def json_files(place: Path) -> list[Path]:
-    """Returns the files of a place that may be records, in a fixed order."""
-    found = [str(place)] if place.suffix == ".json" else []
-    for inside, folders, files in os.walk(place) if not place.is_symlink() else ():
-        found += [
-            os.path.join(inside, name)
-            for name in (*files, *folders)
-            if name.endswith(".json") and not name.startswith(".")
-        ]
-        folders[:] = [name for name in folders if not name.startswith(".")]
-    return [Path(name) for name in sorted(found, key=lambda name: name.split(os.sep))]
+def record_files(folder: Path) -> Iterator[Path]:
+    """Yields the files of a results folder that may be records, in a fixed order."""
+    for place in sorted(folder.iterdir()):
+        if place.name.startswith(".") or place.name in (PAGES, TUNING):
+            continue
+        found = [str(place)] if place.suffix == ".json" else []
+        for inside, folders, files in os.walk(place) if not place.is_symlink() else ():
+            found += [
+                os.path.join(inside, name)
+                for name in (*files, *folders)
+                if name.endswith(".json") and not name.startswith(".")
+            ]
+            folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from map(Path, sorted(found, key=lambda name: name.split(os.sep)))

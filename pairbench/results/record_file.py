@@ -29,32 +29,15 @@ def read_record(path: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is cut short, foreign, of a newer schema, or not the run it says it is.
-    """
-    return parse_record(record_bytes(path), path.name)
-
-
-def record_bytes(path: Path) -> bytes:
-    """Returns what is in a record's place.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Unreadable: it is no ordinary file, or too large, or not to be read.
+        Unreadable: it is no ordinary file, too large, cut short, foreign, of a newer schema, or not
+            the run it says it is.
     """
     try:
-        return read_untrusted(path, follow=False)
+        data = read_untrusted(path, follow=False)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Unreadable(f"it cannot be read ({error.strerror})") from error
-
-
-def parse_record(data: bytes | str, name: str) -> RunRecord:
-    """Returns the record that a file of this name holds.
-
-    Raises:
-        Unreadable: as `read_record`.
-    """
     try:
         raw = strict_json(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -75,6 +58,6 @@ def parse_record(data: bytes | str, name: str) -> RunRecord:
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise Unreadable(f"{where}: {message}" if where else message) from error
-    if not name.startswith(record.identity[:16]):
+    if not path.name.startswith(record.identity[:16]):
         raise Unreadable("its name is not that of its identity")
     return record

@@ -74,29 +74,6 @@ def test_event_files_hold_the_curve_the_series_and_the_profile(
     assert not list(tmp_path.rglob(".seed*"))
 
 
-def test_mlflow_holds_them_too(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    where = (tmp_path / "mlruns").as_uri()
-    records = load_records(results).records
-    assert export(records, results, "mlflow", where) == (2, 0)
-    assert export(records, results, "mlflow", where) == (0, 2)
-    run, series = first(results)
-    client = mlflow.MlflowClient(tracking_uri=where)
-    place = client.get_experiment_by_name(f"pairbench {run.task}").experiment_id
-    (there,) = client.search_runs([place], f"tags.identity = '{run.identity}'")
-    assert there.data.params["algorithm_config/lr"] == str(run.algorithm_config["lr"])
-    curve = client.get_metric_history(there.info.run_id, "curve/reward")
-    assert sorted((one.step, one.value) for one in curve) == [
-        (p.steps, p.reward) for p in run.curve
-    ]
-    name = min(name for name, column in series.items() if np.isfinite(column).all())
-    history = client.get_metric_history(there.info.run_id, f"series/{name}")
-    assert [one.value for one in sorted(history, key=lambda m: m.step)] == series[name].tolist()
-
-
 def offline(path: Path) -> Iterator[tuple[str, Any]]:
     """Yields the kinds and contents of what Weights & Biases wrote: LevelDB's log of protobufs."""
     from wandb.proto import wandb_internal_pb2
@@ -153,9 +130,9 @@ def test_what_cannot_be_exported_is_one_sentence(
     failed = [one for one in load_records(results).records if one.status == "failed"]
     with pytest.raises(PairBenchError, match=r"no run in .* has finished"):
         export(failed, results, "tensorboard", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(PairBenchError, match=r"needs its package .* pip install mlflow-skinny"):
-        export([record("grpo", 0)], results, "mlflow", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(PairBenchError, match=r"needs its package .* pip install wandb"):
+        export([record("grpo", 0)], results, "wandb", str(tmp_path))
     if sys.modules.get("tensorboard"):
         (tmp_path / "file").write_text("")
         with pytest.raises(PairBenchError, match="tensorboard cannot write to"):
