@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Cost(BaseModel):
-    """What a run spent. Steps are the task's unit; labels = scores + comparisons."""
+    """What a run spent.
+
+    Attributes:
+        steps: in the task's unit.
+        scores, comparisons: answers of the oracle, by kind; their sum is the labels.
+        gradient_steps: optimiser steps of the policy.
+        iterations: batches of fresh data.
+        evaluation_steps: steps of the evaluations, which no budget counts.
+        seconds: wall time of the run.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 from pairbench.seeding import pin_threads
@@ -10,3 +11,12 @@ pin_threads(1)
 # a busy machine must fail no test, and the same commit must test the same examples
 settings.register_profile("pairbench", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("pairbench")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite; none for a part of it, or where times are measured."""
+    measures = config.option.markexpr.startswith("performance")
+    if measures or config.args != config.getini("testpaths"):
+        return 0
+    config.option.benchmark_disable = True
+    return 2

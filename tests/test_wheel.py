@@ -51,8 +51,8 @@ def test_the_wheel_runs_the_bandit_in_an_empty_environment(tmp_path: Path) -> No
         [tools / "pip", "install", "--quiet", *constraints, wheel], check=True, timeout=900
     )
     command = [
-        tools / "pairbench", "run", "--algorithms", "grpo,hard-pair-grpo", "--tasks",
-        "preference-bandit", "--budget-steps", "2000", "--workers", "1",
+        tools / "pairbench", "run", "bandit", "--seeds", "0", "--algorithms", "grpo,hard-pair-grpo",
+        "--workers", "1",
     ]  # fmt: skip
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -116,6 +117,10 @@ def kind_of(annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if origin in (Union, types.UnionType):
         return " or ".join(kind_of(part) for part in get_args(annotation))
+    if origin in (dict, Mapping):
+        return "object"
+    if origin in (list, tuple):
+        return f"list of {kind_of(get_args(annotation)[0])}"
     if origin is not None:
         inner = ", ".join(kind_of(part) for part in get_args(annotation) if part is not Ellipsis)
         return f"{origin.__name__} of {inner}"
@@ -181,8 +186,8 @@ def fields(model: type[BaseModel], without: set[str] = frozenset()) -> str:  # t
 
 
 def first_line(text: str | None) -> str:
-    """Returns the first line of a docstring."""
-    return (text or "").strip().partition("\n")[0]
+    """Returns the first line of a docstring, which may be a sentence that goes on below."""
+    return " ".join((text or "").strip().partition("\n\n")[0].split())
 
 
 @filler
@@ -233,7 +238,7 @@ def schema(board: str, *names: str) -> str:
     for target in names:
         module, name = target.split(":")
         model = getattr(import_module(module), name)
-        parts += [f"### {name}", first_line(model.__doc__), fields(model)]
+        parts += [f"### {name}", first_line(inspect.cleandoc(model.__doc__ or "")), fields(model)]
     return "\n\n".join(parts)
 
 

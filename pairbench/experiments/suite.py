@@ -58,7 +58,13 @@ Seeds = Annotated[
 class Row(BaseModel):
     """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
 
-    `tuning` is what `pairbench tune` writes beside the settings it has chosen.
+    Attributes:
+        name: as boards show it.
+        algorithm: the registered name.
+        tasks: tasks it runs on, with their variants.
+        seeds: its own, in place of the suite's.
+        settings: what replaces the algorithm's presets.
+        tuning: what `pairbench tune` writes beside the settings it has chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +78,12 @@ class Row(BaseModel):
 
 
 class Terms(BaseModel):
-    """What a suite asks of the runs on one task, in place of what it asks of all."""
+    """What a suite asks of the runs on one task, in place of what it asks of all.
+
+    Attributes:
+        protocol: in place of the suite's.
+        seeds: in place of the suite's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,7 +92,16 @@ class Terms(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named grid. `terms` are by task; a row's own seeds go before those of its task."""
+    """A named grid. A row's own seeds go before those of its task.
+
+    Attributes:
+        name: of the file.
+        summary: one line for the list of suites.
+        protocol: what all runs share.
+        seeds: of every row.
+        terms: by task, what is asked there instead.
+        rows: what is compared.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -94,6 +94,17 @@ class RunFields(Strict):
     `row` is the name the suite gives it; it is the only field that is not part of the identity.
     `tuning` decides nothing but is part of it: a row that a search has been spent on is another
     than one set by hand, even where the search ends where the hand did.
+
+    Attributes:
+        row: the row's name in its suite.
+        algorithm: its registered name.
+        algorithm_config: its settings, resolved.
+        task: its registered name, with its variant.
+        task_config: its settings, resolved.
+        task_version: raised whenever the same seed would give other numbers.
+        protocol: what all rows of a board share.
+        seed: of the run's random streams.
+        tuning: the search that chose the settings, if one did.
     """
 
     row: str
@@ -132,7 +143,14 @@ IDENTIFYING = set(RunSpec.model_fields) - {"row"}
 
 
 class CurvePoint(BaseModel):
-    """A point of the learning curve: what was spent, each way's mean score, and the measures."""
+    """A point of the learning curve: what was spent, each way's mean score, and the measures.
+
+    Attributes:
+        steps, labels, gradient_steps: spent so far.
+        reward: mean score on the held-out contexts, of the way of acting that ranks.
+        means: the same of every way of acting, by name.
+        measures: anything else that the task reports, by name.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -166,7 +184,13 @@ class Stability(BaseModel):
 
 
 class Failure(BaseModel):
-    """Why a run has no result: the error's class, its message, and the iteration if known."""
+    """Why a run has no result.
+
+    Attributes:
+        kind: class of the error.
+        message: what it said.
+        iteration: when it came, if that is known.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -176,19 +200,40 @@ class Failure(BaseModel):
 
 
 class _Heading(Strict):
-    """What a record's JSON begins with."""
+    """What a record's JSON begins with.
+
+    Attributes:
+        schema_version: of this format.
+        identity: SHA-256 of what decides the run's numbers; also the name of its file.
+    """
 
     schema_version: int = SCHEMA_VERSION
     identity: str
 
 
 class RunRecord(RunFields, _Heading):
-    """Everything kept of one run. Its series per iteration lie beside it in Parquet, and so do the
-    texts of its last evaluation, if it has any.
+    """Everything kept of one run.
 
-    `status` is "finished", "failed" (no cache hit: the run is tried again when asked for) or
-    "skipped" (the task says in `reason` why the algorithm does not apply). `measures` are what the
-    task says of the measures it reports; see `declared`.
+    Its series per iteration lie beside it in Parquet, and so do the texts of its last evaluation,
+    if it has any.
+
+    Attributes:
+        status: "finished", "failed" (no cache hit: the run is tried again when asked for) or
+            "skipped" (the algorithm does not apply to the task).
+        reason: why it was skipped, in a sentence of the task.
+        failure: why it failed.
+        regime: what the algorithm learns from, in a few words.
+        step_unit: what the task counts as a step.
+        scores_of: what the scores are of, where it is not the policy.
+        measures: what the task says of the measures it reports; see `declared`.
+        curve: the learning curve.
+        evaluation: scores and measures at the end of the budget.
+        stability: how the run got there.
+        cost: what it spent.
+        weights_sha256: hash of the final weights.
+        series_sha256: hash of the series beside it.
+        texts_sha256: hash of the texts beside it, if there are any.
+        provenance: code, versions, machine, data, judges and models.
     """
 
     status: Literal["finished", "failed", "skipped"]

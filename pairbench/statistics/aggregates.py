@@ -37,15 +37,6 @@ def median(scores: ArrayLike, axis: int = -1) -> Array:
     return np.asarray(np.median(table, axis=axis))
 
 
-def median_over_tasks(scores: ArrayLike) -> Array:
-    """Returns the median over tasks of the mean over runs, scores (..., runs, tasks).
-
-    What rliable calls the median (Agarwal et al. 2021, arXiv 2108.13264, section 4.1). Of one task
-    it is the mean.
-    """
-    return median(np.asarray(scores, dtype=np.float64).mean(axis=-2))
-
-
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:
     """Returns by how much runs fall short of `target` on average, scores (..., n): 0 is best.
 

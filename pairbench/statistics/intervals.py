@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pairbench.seeding import generator
-from pairbench.statistics.aggregates import Array, median, performance_profile
+from pairbench.statistics.aggregates import Array, performance_profile
 
 Statistic = Callable[[Sequence[Array]], Array]
 Answer = TypeVar("Answer")
@@ -119,11 +119,6 @@ def iqm_intervals(rows: Sequence[ArrayLike], level: float = 0.95) -> list[Estima
     return in_groups(tables, lambda several, _: stratified_iqm([several], level=level))
 
 
-def median_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
-    """Returns the median over seeds, scores (n,), with its interval."""
-    return bootstrap([scores], lambda strata: median(strata[0]), level=level)
-
-
 def stratified_iqm(
     tasks: Sequence[ArrayLike], *, level: float = 0.95, replicates: int = REPLICATES
 ) -> list[Estimate]:
@@ -164,18 +159,6 @@ def stratified_iqm(
     )
     drawn = np.ascontiguousarray((drawn * repeats).T)
     return widened(plain, _trimmed(scores, drawn, cut), counts, level)
-
-
-def sample_efficiency(
-    curves: Sequence[ArrayLike], *, level: float = 0.95, replicates: int = REPLICATES
-) -> list[Estimate]:
-    """Returns the interquartile mean at each of P evaluations, one array (n_k, P) per task.
-
-    The sample-efficiency curve of rliable (arXiv 2108.13264, section 4.3), pointwise intervals;
-    scores of several tasks must be normalised.
-    """
-    tasks = [np.asarray(curve, dtype=np.float64).T for curve in curves]
-    return stratified_iqm(tasks, level=level, replicates=replicates)
 
 
 def mean_interval(

@@ -17,23 +17,6 @@ TAIL = 0.05
 """The share of worst values that a conditional value at risk averages, as in the paper."""
 
 
-def drawdowns(curve: ArrayLike) -> Array:
-    """Returns how far each point of a learning curve (P,) lies below its running maximum.
-
-    Raises:
-        ValueError: if the curve has no point.
-    """
-    values = np.asarray(curve, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
-        raise ValueError("a learning curve without a point has no drawdown")
-    return np.asarray(np.maximum.accumulate(values) - values)
-
-
-def drawdown(curve: ArrayLike) -> float:
-    """Returns the largest fall of a learning curve (P,) below its running maximum, at least 0."""
-    return float(drawdowns(curve).max())
-
-
 def differences(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
     """Returns the changes between successive points of curves (..., P), the trend removed.
 
@@ -54,13 +37,10 @@ def differences(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
     return np.asarray(np.diff(values) / np.diff(at))
 
 
-def conditional_value_at_risk(
-    values: ArrayLike, tail: float = TAIL, *, upper: bool = False
-) -> Array:
+def conditional_value_at_risk(values: ArrayLike, tail: float = TAIL) -> Array:
     """Returns the mean of those of the values (..., n) at or below their `tail` quantile.
 
-    With `upper`, of those at or above the 1 - `tail` quantile. Of up to 20 different values and a
-    tail of 0.05 it is the worst one.
+    Of up to 20 different values and a tail of 0.05 it is the worst one.
 
     Raises:
         ValueError: if there is no value or the tail is not in (0, 1].
@@ -68,10 +48,8 @@ def conditional_value_at_risk(
     array = np.asarray(values, dtype=np.float64)
     if not array.size or not 0 < tail <= 1:
         raise ValueError("a value at risk needs values, and a tail above 0 and up to 1")
-    signed = -array if upper else array
-    worst = signed <= np.quantile(signed, tail, axis=-1, keepdims=True)
-    mean = np.where(worst, signed, 0.0).sum(axis=-1) / worst.sum(axis=-1)
-    return np.asarray(-mean if upper else mean)
+    worst = array <= np.quantile(array, tail, axis=-1, keepdims=True)
+    return np.asarray(np.where(worst, array, 0.0).sum(axis=-1) / worst.sum(axis=-1))
 
 
 def dispersion_across_time(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
@@ -90,14 +68,6 @@ def short_term_risk(curves: ArrayLike, times: ArrayLike | None = None, tail: flo
     The paper's SRT, the conditional value at risk of `differences`, of each of the curves (..., P).
     """
     return conditional_value_at_risk(differences(curves, times), tail)
-
-
-def long_term_risk(curve: ArrayLike, tail: float = TAIL) -> float:
-    """Returns the mean of a run's deepest `drawdowns`: higher is worse.
-
-    The paper's LRT. Of up to 20 evaluations it is `drawdown`.
-    """
-    return float(conditional_value_at_risk(drawdowns(curve), tail, upper=True))
 
 
 def dispersion_across_runs(curves: ArrayLike) -> Array:

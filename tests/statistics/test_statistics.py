@@ -61,13 +61,6 @@ def test_probability_of_improvement_by_hand() -> None:
     assert statistics.probability_of_improvement([1.0, 3.0], [0.0, 1.0, 2.0]) == 4.5 / 6
 
 
-def test_drawdown_by_hand() -> None:
-    assert statistics.drawdown([1.0, 5.0, 2.0, 6.0, 4.5]) == 3.0
-    assert statistics.drawdown([1.0, 2.0, 2.0]) == 0.0
-    with pytest.raises(ValueError, match="without a point"):
-        statistics.drawdown([])
-
-
 def test_student_quantiles_against_tables() -> None:
     for df, table in ((1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423)):
         assert statistics.student_t_quantile(0.975, df) == pytest.approx(table, abs=1e-4)
@@ -229,8 +222,6 @@ def test_sign_flips_match_enumeration(differences: list[float]) -> None:
 def test_medians_by_hand() -> None:
     assert statistics.median([3.0, 1.0, 2.0]) == 2.0
     assert statistics.median([4.0, 1.0, 2.0, 3.0]) == 2.5
-    # Means over runs of three tasks: 2, 10 and 5.
-    assert statistics.median_over_tasks([[1.0, 10.0, 4.0], [3.0, 10.0, 6.0]]) == 5.0
     with pytest.raises(ValueError, match="no scores"):
         statistics.median([])
 
@@ -308,13 +299,6 @@ def test_counted_resamples_are_the_bootstrap() -> None:
     assert quick == pytest.approx(plain, abs=1e-12)
 
 
-def test_sample_efficiency_is_pointwise() -> None:
-    curves = generator(8, "test").normal(size=(6, 3))
-    points = statistics.sample_efficiency([curves, curves + 1])
-    alone = [statistics.stratified_iqm([c[None], c[None] + 1])[0] for c in curves.T]
-    assert points == alone
-
-
 @FEW
 @given(SCORES, SCORES, st.randoms(use_true_random=False), st.sampled_from([0.5, 4.0]))
 def test_aggregates_of_tasks_keep_order_and_scale(
@@ -335,7 +319,6 @@ def test_aggregates_of_tasks_keep_order_and_scale(
     assert statistics.optimality_gap(a, 5.0) * scale == pytest.approx(
         float(statistics.optimality_gap(np.multiply(a, scale), 5.0 * scale))
     )
-    assert statistics.median(shuffled) == statistics.median(a)
 
 
 @FEW

@@ -1,0 +1,234 @@
+"""The house's plan: who may import whom, imports inside functions included, and who names whom."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pairbench.registry import listing
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"": ROOT / "pairbench", "algorithms.": ROOT / "algorithms", "tasks.": ROOT / "tasks"}
+
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "text", "seeding", "evaluation"}),  # ground
+    frozenset({"algorithm", "batch", "objectives", "policy", "registry", "space"}),  # words
+    frozenset({"task", "teacher", "tabular"}),
+    frozenset({"results", "statistics"}),  # evidence
+    frozenset({"training", "control", "language"}),  # what runs
+    frozenset({"algorithms", "tasks"}),  # content
+    frozenset({"experiments", "leaderboard", "authoring"}),  # uses
+    frozenset({"papers"}),
+    frozenset({"cli"}),
+)
+"""Rooms from the ground up: a module imports from its own floor and from those below."""
+
+QUIET = frozenset({"results", "statistics", "leaderboard"})
+"""Rooms that import nothing that runs."""
+
+RUNS = frozenset({"training", "control", "language", "algorithms", "tasks", "experiments"})
+
+CONTENT = frozenset({"algorithms", "tasks", "language", "papers", "results.version1"})
+"""What may name methods, tasks and the libraries that train them: rooms, and the table of what
+records of the first version leave unsaid."""
+
+LIBRARIES = ("trl", "stable_baselines3", "stable-baselines3", "sb3")
+
+WORDS = {"random", "reference"}
+"""Rows that are called what they are: a random and a reference policy."""
+
+NAMED = {
+    ("authoring.checks", "preference-bandit"): "where a method must learn before it is believed",
+    ("objectives", "grpo"): "TRL's name of a loss that several methods share",
+    ("cli.main", "grpo"): "an example in a help text",
+    ("experiments.suite", "grpo"): "an example in an error",
+    ("cli.main", "TRL"): "to be untied",
+    ("cli.main", "trl"): "to be untied",
+    ("experiments.suite", "trl"): "to be untied",
+    ("results.record", "trl"): "to be untied",
+    ("training.train", "trl"): "to be untied",
+}
+"""(module of the core, name) that it says all the same, and why."""
+
+EXCEPTIONS = {
+    ("algorithm", "training.run"): "to be untied",
+    ("registry", "task"): "to be untied",
+    ("language.judges.arbiters", "leaderboard.rows"): "to be untied",
+    ("language.judges.judgement", "leaderboard.rows"): "to be untied",
+    ("language.judges.judgement", "leaderboard.text"): "to be untied",
+    ("language.judges.judging", "leaderboard.build"): "to be untied",
+    ("experiments.launch.worker", "experiments.launch.base"): "to be untied",
+    ("experiments.launch.cluster", "experiments.launch.base"): "to be untied",
+    ("experiments.launch.ray", "experiments.launch.base"): "to be untied",
+    ("experiments.launch.slurm", "experiments.launch.base"): "to be untied",
+    ("experiments.launch.local", "experiments.launch.base"): "to be untied",
+    ("results.columns", "results.place"): "to be untied",
+    ("language.trl.pair_trainer", "language.trl.rows"): "to be untied",
+}
+"""(importer, imported) that break a rule, and why."""
+
+
+class Import(NamedTuple):
+    """One import of a module of ours; `typing` if only the type checker sees it."""
+
+    importer: str
+    imported: str
+    typing: bool
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    """Every module, its name without "pairbench.", and its file."""
+    found = {}
+    for prefix, folder in SOURCES.items():
+        for file in folder.rglob("*.py"):
+            if "templates" not in file.parts:
+                name = prefix + ".".join(file.relative_to(folder).with_suffix("").parts)
+                found[name.removesuffix("__init__").removesuffix(".")] = file
+    return found
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+def imports_of(name: str) -> Iterator[Import]:
+    """Every import in a module, wherever it stands."""
+    checked: set[int] = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            checked |= {id(inner) for part in node.body for inner in ast.walk(part)}
+    for node in ast.walk(tree(name)):
+        targets: list[str] = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
+        for target in targets:
+            inside = target.removeprefix("pairbench").removeprefix(".")
+            if target.split(".")[0] == "pairbench" and inside:
+                known = inside if inside in modules() else inside.rpartition(".")[0]
+                if known:
+                    yield Import(name, known, id(node) in checked)
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    return tuple(each for name in modules() for each in imports_of(name))
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def floor(name: str) -> int:
+    (found,) = (number for number, rooms in enumerate(FLOORS) if room(name) in rooms)
+    return found
+
+
+def told(found: set[Import]) -> list[str]:
+    """What is found, but for the exceptions, as text."""
+    return sorted(
+        f"{importer} imports {imported}{' for its types' if typing else ''}"
+        for importer, imported, typing in found
+        if (importer, imported) not in EXCEPTIONS
+    )
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(name) for name in modules()} - {"", "__main__"}
+    assert rooms == frozenset.union(*FLOORS)
+    assert sum(map(len, FLOORS)) == len(rooms)
+
+
+def test_imports_go_down() -> None:
+    inside = {each for each in imports() if room(each.importer) not in ("", "__main__")}
+    assert told({each for each in inside if floor(each.imported) > floor(each.importer)}) == []
+
+
+def test_what_shows_imports_nothing_that_runs() -> None:
+    inside = {each for each in imports() if room(each.importer) in QUIET}
+    assert told({each for each in inside if room(each.imported) in RUNS}) == []
+
+
+@pytest.mark.parametrize("name", ["results.load", "statistics", "leaderboard"])
+def test_what_shows_loads_no_torch(name: str) -> None:
+    code = f"import sys, pairbench.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_papers_and_methods_are_imported_by_nobody() -> None:
+    """Methods and tasks come through the registry, papers through the command line."""
+    wrong = {
+        each
+        for each in imports()
+        if room(each.imported) in ("papers", "algorithms", "tasks")
+        and room(each.importer) != room(each.imported)
+        and (room(each.imported), room(each.importer)) != ("papers", "cli")
+    }
+    assert told(wrong) == []
+
+
+@pytest.mark.parametrize("by", [lambda name: name, room], ids=["modules", "rooms"])
+def test_there_is_no_circle(by: type[str]) -> None:
+    """Neither of modules nor of rooms, imports for types left out."""
+    edges: dict[str, set[str]] = {}
+    for each in imports():
+        known = each.typing or (each.importer, each.imported) in EXCEPTIONS
+        if not known and by(each.importer) != by(each.imported):
+            edges.setdefault(by(each.importer), set()).add(by(each.imported))
+    ends: set[str] | None = None
+    while (
+        ends != set()
+    ):  # what nothing in it imports, or what imports nothing in it, is in no circle
+        reached = frozenset().union(*edges.values())
+        ends = {name for name in edges if not edges[name] & edges.keys() or name not in reached}
+        edges = {name: to for name, to in edges.items() if name not in ends}
+    assert {name: sorted(to & edges.keys()) for name, to in edges.items()} == {}
+
+
+def test_the_core_names_no_method_task_or_library() -> None:
+    """In code; docstrings may give examples."""
+    known = {entry.name for kind in ("algorithm", "task") for entry in listing(kind)} - WORDS
+    words = re.compile(
+        rf"(?<![\w-])({'|'.join(map(re.escape, [*known, *LIBRARIES]))})(?![\w-])", re.IGNORECASE
+    )
+    found = {
+        (name, match[0])
+        for name in modules()
+        if CONTENT.isdisjoint({name, room(name)}) and name
+        for text in spoken(name)
+        for match in words.finditer(text)
+    }
+    assert sorted(f"{name} names {what}" for name, what in found - NAMED.keys()) == []
+
+
+def spoken(name: str) -> Iterator[str]:
+    """Every string but docstrings, every identifier and every imported module of a module."""
+    documentation = {
+        id(node.body[at].value)
+        for node in ast.walk(tree(name))
+        if isinstance(getattr(node, "body", None), list)
+        for at in range(len(node.body))
+        if isinstance(node.body[at], ast.Expr)
+    }
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in documentation:
+                yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
