@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from pairbench.experiments.launch.base import Advanced
-from pairbench.results.record import RunRecord, name_of
+from pairbench.results.find import outcome
+from pairbench.results.record import RunRecord
 from pairbench.text import duration, number, printable
 
 if TYPE_CHECKING:
@@ -192,14 +193,6 @@ def headline(tally: Tally) -> str:
     if tally.skipped:
         parts.append(f"{len(tally.skipped)} skipped")
     return f"{', '.join(parts)}; {tally.left} to run, {min(tally.workers, tally.left)} at a time"
-
-
-def outcome(record: RunRecord) -> str:
-    """Returns one line on how a run ended."""
-    if record.status == "failed":
-        return f"FAILED {name_of(record)}: {record.reason}"
-    reward = f"reward {number(record.evaluation.reward)} " if record.evaluation else ""
-    return f"{name_of(record)}: {reward}in {record.cost.seconds:.1f} s"
 
 
 def _to_go(tally: Tally) -> str:

@@ -7,8 +7,10 @@ changed since the run (versions, processor, code, data, models, judges) is named
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import Ended, Job, Launcher
-from pairbench.results.marks import Reproduction, Verdict
-from pairbench.results.record import RunRecord
+from pairbench.experiments.launch.base import Ended, Execution, Job, Launcher
+from pairbench.experiments.launch.local import Local
+from pairbench.results.columns import read_series
+from pairbench.results.find import find_record
+from pairbench.results.marks import Reproduction, Verdict, keep
+from pairbench.results.place import at_hand, is_url
+from pairbench.results.record import RunRecord, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +39,52 @@ LEAST = 1e-6
 
 UNTELLING = frozenset({"started", "git_commit", "git_changed", "cores", "seconds"})
 """Fields of the provenance on which no number depends."""
+
+
+def reproduce(
+    records: Sequence[str | Path],
+    results: Path | str = "results",
+    *,
+    iterations: int | None = None,
+    mark: bool = True,
+    told: Callable[[Reproduction], None] = lambda verdict: None,
+) -> list[Reproduction]:
+    """Runs records again, one after another on this machine, and says how they compare.
+
+    Args:
+        records: their files, or the first characters of their identities.
+        results: the results folder, or a url.
+        iterations: compare the first so many only; None for whole runs.
+        mark: keep the verdicts in the results folder, if it is one.
+        told: hears each verdict as it comes.
+
+    Raises:
+        PairBenchError: as `find_record` and `rebuild`, or a verdict cannot be kept.
+    """
+    folder, _ = at_hand(results)
+    verdicts = []
+    found = [find_record(str(name), folder) for name in records]
+    with workplace() as (launcher, scratch):
+        for record, path in found:
+            columns = path.with_suffix(".parquet")
+            series = read_series(columns) if columns.is_file() else None
+            verdict = rebuild(record, series, launcher, scratch, iterations)
+            verdicts.append(verdict)
+            told(verdict)
+            if mark and folder.is_dir() and not is_url(results):
+                keep(verdict, folder)
+    return verdicts
+
+
+@contextmanager
+def workplace() -> Iterator[tuple[Launcher, Path]]:
+    """A worker process, and a folder for its checkpoints; both are gone afterwards."""
+    launcher = Local(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield launcher, Path(scratch)
+    finally:
+        launcher.close()
 
 
 def rebuild(
@@ -55,8 +107,6 @@ def rebuild(
         PairBenchError: the record is not of a finished run, its task is of another version here,
             only its beginning was asked for where it has no series, or the new run failed.
     """
-    from pairbench.results.record import name_of
-
     if record.status != "finished":
         raise PairBenchError(
             f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
@@ -66,9 +116,9 @@ def rebuild(
         raise PairBenchError(
             f"{name_of(record)} has no series to compare the beginning of: leave --quick out"
         )
-    threads = int(record.provenance.get("simulation_threads", 1))
-    job = Job(record.spec, scratch / f"{record.identity[:16]}.safetensors", threads)
-    launcher.submit(Job(**{**vars(job), "iterations": iterations}))
+    execution = Execution(threads=int(record.provenance.get("simulation_threads", 1)))
+    place = scratch / f"{record.identity[:16]}.safetensors"
+    launcher.submit(Job(record.spec, place, execution, iterations))
     while True:
         for event in launcher.poll(0.5):
             if isinstance(event, Ended) and event.record.identity == record.identity:
@@ -82,8 +132,6 @@ def _judged(
     again: Ended,
     iterations: int | None,
 ) -> Reproduction:
-    from pairbench.results.record import name_of
-
     if again.record.status == "failed":
         why = again.record.reason
         raise PairBenchError(f"{name_of(record)} failed when it was run again: {why}")

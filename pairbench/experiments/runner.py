@@ -1,99 +1,35 @@
-"""A grid from start to end: what is done already is kept, the rest is run, each end is written."""
+"""A plan from start to end: what is done already is kept, the rest is run, each end is written."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import Advanced, Ended, Job, Launcher, open_launcher
+from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution, Job, Launcher
 from pairbench.experiments.progress import Monitor, Quiet, Tally
-from pairbench.experiments.suite import (
-    Grid,
-    Row,
-    Suite,
-    expand,
-    load_suite,
-    parse_seeds,
-    select,
-    validated,
-    with_protocol,
-)
-from pairbench.registry import get_task
+from pairbench.experiments.suite import Plan, Suite, plan
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import BEAT
-from pairbench.results.record import Protocol as RunProtocol
 from pairbench.results.record import RunRecord, RunSpec, digest, name_of
 
 POLL = 0.25  # seconds between two looks at the launcher
 
 
-def plan(
-    suite: str | Suite | None = None,
-    *,
-    algorithms: Sequence[str] = (),
-    tasks: Sequence[str] = (),
-    seeds: str | Sequence[int] | None = None,
-    budget: Mapping[str, float] | None = None,
-    protocol: Mapping[str, Any] | None = None,
-    overrides: Iterable[str] = (),
-) -> Grid:
-    """Returns the runs of a suite, or of algorithms on tasks, resolved and checked.
-
-    Args:
-        suite: name, path or `Suite`; without one, `algorithms`, `tasks` and `budget` say all.
-        algorithms: of a suite, its rows (by row or algorithm name) to keep.
-        tasks: of a suite, the tasks to keep.
-        seeds: "0-4" or numbers; replaces the suite's. Without a suite, 0 by default.
-        budget: limits by name (steps, labels, gradient_steps, seconds); replaces the suite's.
-        protocol: other settings of the protocol to replace (anneal, evaluations, probes).
-        overrides: "target.key=value" texts.
-
-    Raises:
-        PairBenchError: something in it is wrong.
-    """
-    if isinstance(suite, str):
-        suite = load_suite(suite)
-    changes = dict(protocol or {})
-    if budget:
-        changes["budget"] = dict(budget)
-    if suite is None:
-        if not algorithms or not tasks or not budget:
-            raise PairBenchError(
-                "without a suite, a run needs algorithms, tasks and a budget: "
-                "name a suite, or give --algorithms, --tasks and a --budget-... option"
-            )
-        rows = tuple(Row(name=name, algorithm=name, tasks=tuple(tasks)) for name in algorithms)
-        terms = validated(RunProtocol, changes, "the protocol")
-        suite = Suite(name="command line", protocol=terms, rows=rows)
-    else:
-        suite = select(suite, algorithms, tasks) if algorithms or tasks else suite
-        if changes:
-            suite = with_protocol(suite, changes)
-    chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
-    return expand(suite, overrides, chosen)
-
-
 def execute(
-    grid: Grid,
+    plan: Plan,
     store: Store,
     launcher: Launcher,
-    *,
-    workers: int = 1,
-    threads: int = 1,
-    checkpoint_seconds: float = 20.0,
-    timeout: float | None = None,
-    gpus: float = 0.0,
-    memory_gb: float | None = None,
+    execution: Execution = ALONE,
     monitor: Monitor | None = None,
 ) -> Tally:
-    """Runs what a grid still lacks and returns how it went; closes the launcher.
+    """Runs what a plan still lacks and returns how it went; closes the launcher.
 
     Each record is on disk before the monitor hears of it. Whatever ends this early (Ctrl-C, a full
     disk), the records so far and the checkpoints stay, and a second call continues from there.
@@ -102,23 +38,24 @@ def execute(
         PairBenchError: the results folder is in use by another process, or cannot be written.
     """
     monitor = monitor or Quiet()
-    tally = Tally(total=len(grid.specs), workers=workers)
+    tally = Tally(total=len(plan.specs), workers=execution.workers or 1)
     try:
         with store.lock():
-            for record in grid.skipped:
+            for record in plan.skipped:
                 if _clear(store, record.spec, monitor) is None:
                     store.write(record)
                 tally.skipped.append(record)
             missing = []
-            for spec in grid.specs:
+            for spec in plan.specs:
                 found = _clear(store, spec, monitor)
                 if found is None:
                     missing.append(spec)
                 else:
                     # the same run may go by another row's name here
                     tally.cached.append(found.model_copy(update={"row": spec.row}))
-            _check_tasks(missing)
-            _check_data(tally.cached, store)
+            for task in plan.tasks_of(missing):
+                task.check()
+            _check_data(plan, tally.cached, store)
             tally.names = {spec.identity: name_of(spec) for spec in missing}
             for spec in missing:
                 store.forget(spec, checkpoint=False)  # what a killed call left would look alive
@@ -126,12 +63,8 @@ def execute(
                     Job(
                         spec,
                         store.checkpoint(spec),
-                        threads,
-                        checkpoint_seconds,
+                        execution,
                         log=store.log(spec),
-                        timeout=timeout,
-                        gpus=gpus,
-                        memory_gb=memory_gb,
                         url=store.mirror.url if store.mirror is not None else None,
                     )
                 )
@@ -163,37 +96,25 @@ def run(
     protocol: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
     results: Path | str = "results",
-    workers: int | None = None,
-    threads: int = 1,
-    checkpoint_seconds: float = 20.0,
-    timeout: float | None = None,
-    gpus: float = 0.0,
-    memory_gb: float | None = None,
-    backend: str = "local",
-    backend_options: Mapping[str, str] | None = None,
     monitor: Monitor | None = None,
+    execution: Execution | None = None,
+    **how: Any,
 ) -> list[RunRecord]:
-    """Runs a grid and returns its records: finished, failed and skipped.
+    """Runs a suite, or algorithms on tasks, and returns the records: finished, failed and skipped.
 
     The first seven arguments are those of `plan`. Runs that are in the results folder already are
     not repeated.
 
     Args:
         results: the results folder, or a url as s3://bucket/prefix.
-        workers: runs at a time; by default one per available core, on a cluster all.
-        threads: threads of each run's simulator.
-        checkpoint_seconds: least time between two checkpoints of a run.
-        timeout: seconds after which a run is killed.
-        gpus: that each run needs, for a cluster's scheduler.
-        memory_gb: that each run needs, likewise.
-        backend: where it runs: "local", on this machine; "ray" or "slurm", on a cluster.
-        backend_options: see the modules `ray` and `slurm` beside `launch.base`.
         monitor: who shows how it goes.
+        execution: where the runs happen, how many at a time, and what each is given.
+        how: fields of an `Execution`, as workers=4 or timeout=600.0, in place of `execution`.
 
     Raises:
         PairBenchError: something asked for is wrong, or the folder is in use or cannot be written.
     """
-    grid = plan(
+    planned = plan(
         suite,
         algorithms=algorithms,
         tasks=tasks,
@@ -202,25 +123,8 @@ def run(
         protocol=protocol,
         overrides=overrides,
     )
-    options = backend_options or {}
-    cluster = backend == "slurm" or "address" in options
-    everything = max(1, len(grid.specs)) if cluster else available_cores()
-    count = everything if workers is None else workers
-    if count < 1:
-        raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
-    tally = execute(
-        grid,
-        Store.at(results),
-        open_launcher(backend, count, options),
-        workers=count,
-        threads=threads,
-        checkpoint_seconds=checkpoint_seconds,
-        timeout=timeout,
-        gpus=gpus,
-        memory_gb=memory_gb,
-        monitor=monitor,
-    )
-    return tally.records
+    sized = (execution or Execution(**how)).sized(len(planned.specs))
+    return execute(planned, Store.at(results), open_launcher(sized), sized, monitor).records
 
 
 class _Pulse:
@@ -242,28 +146,16 @@ class _Pulse:
             self._path.unlink(missing_ok=True)
 
 
-def available_cores() -> int:
-    """Returns the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_tasks(specs: Iterable[RunSpec]) -> None:
-    """Asks each task once whether what it needs is within reach."""
-    for spec in {(s.task, digest(s.task_config)): s for s in specs}.values():
-        task = get_task(spec.task)
-        task(task.Config(**spec.task_config)).check()
-
-
-def _check_data(records: Iterable[RunRecord], store: Store) -> None:
+def _check_data(plan: Plan, records: Iterable[RunRecord], store: Store) -> None:
     """Refuses to go on where results at hand were made from other data than the task has now."""
     for record in {(r.task, digest(r.task_config)): r for r in records}.values():
         about = record.provenance.get("task")
         then = about.get("data_sha256") if isinstance(about, Mapping) else None
         if then is None:
             continue
-        task = get_task(record.task)
         try:
-            now = task(task.Config(**record.task_config)).data_sha256()
+            (task,) = plan.tasks_of([record])
+            now = task.data_sha256()
         except PairBenchError:
             continue  # nothing to compare with; runs that need the data have said so
         if now != then:

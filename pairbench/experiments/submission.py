@@ -22,13 +22,16 @@ from pydantic import BaseModel, PrivateAttr
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Launcher
+from pairbench.experiments.reproduce import rebuild, workplace
 from pairbench.leaderboard.build import UNTRAINED, Board
+from pairbench.registry import BUILT_IN, entries, get_algorithm
 from pairbench.results.columns import read_series
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.layout import PAGES
-from pairbench.results.record import RunRecord
+from pairbench.results.record import RunRecord, name_of
 from pairbench.results.record_file import Unreadable, read_record
+from pairbench.text import printable
 
 ORIGIN = (
     "started",
@@ -119,8 +122,6 @@ def look(paths: Iterable[Path], results: Path) -> list[Submitted]:
         except Unreadable as error:
             one.problems.append(str(error))
             continue
-        from pairbench.results.record import name_of
-
         one._record, one.name = record, name_of(record)
         store = Store(results)
         one.place = store.path(record).relative_to(results).as_posix()
@@ -289,12 +290,16 @@ def reproduce(
         _again(*sound[0], iterations, launcher, scratch)
 
 
+def run_again(found: Sequence[Submitted], iterations: int) -> None:
+    """Does `reproduce` in a process of this machine."""
+    with workplace() as (launcher, scratch):
+        reproduce(found, iterations, launcher, scratch)
+
+
 def _again(
     one: Submitted, record: RunRecord, iterations: int, launcher: Launcher, scratch: Path
 ) -> None:
     from pairbench.algorithm import External, Floor
-    from pairbench.experiments.reproduce import rebuild
-    from pairbench.registry import get_algorithm
 
     file = Path(one.path).with_suffix(".parquet")
     series = read_series(file) if file.is_file() else None
@@ -326,6 +331,19 @@ def _again(
     if verdict.verdict == "different":
         changed = f" (changed since: {'; '.join(verdict.changed)})" if verdict.changed else ""
         one.problems.append(f"run again, it gives other numbers: {verdict.detail}{changed}")
+
+
+def render(found: Iterable[Submitted]) -> str:
+    """Returns a line per submitted file, and one for each thing to be said of it."""
+    lines = []
+    for one in found:
+        mark = "PROBLEM" if one.problems else "ok"
+        lines.append(f"{mark:<8}{one.path}{f': {one.name}' if one.name else ''}")
+        lines += [f"        {problem}" for problem in one.problems]
+        lines += [f"        to know: {remark}" for remark in one.remarks]
+        if one.reproduced is not None and not one.problems:
+            lines.append(f"        run again: {one.reproduced}")
+    return "\n".join(lines) + "\n"
 
 
 def copy(found: Sequence[Submitted], into: Path) -> list[Path]:
@@ -375,9 +393,6 @@ def pull_request(found: Sequence[Submitted], boards: Sequence[Board]) -> str:
 
 
 def _about(row: Sequence[tuple[Submitted, RunRecord]], board: Board | None) -> list[str]:
-    from pairbench.registry import BUILT_IN, entries, get_algorithm
-    from pairbench.text import printable
-
     record = row[0][1]
     try:
         source = f" ({get_algorithm(record.algorithm).source})"

@@ -7,25 +7,29 @@ Everything is resolved and checked before the first run starts.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pairbench.errors import PairBenchError
+from pairbench.experiments.settings import parse_targeted, validated
 from pairbench.registry import entries, get_algorithm, get_task, split_task
 from pairbench.results.files import read_untrusted
-from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning
+from pairbench.results.find import find_record
+from pairbench.results.load import Records, load_records
+from pairbench.results.place import is_url
+from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
 
-M = TypeVar("M", bound=BaseModel)
-
+if TYPE_CHECKING:
+    from pairbench.algorithm import Method
+    from pairbench.task import Task
 
 MOST_SEEDS = 100_000
 
@@ -50,7 +54,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 Seeds = Annotated[
-    tuple[int, ...], BeforeValidator(lambda v: parse_seeds(v) if isinstance(v, str) else v)
+    tuple[Annotated[int, Field(ge=0)], ...],
+    BeforeValidator(lambda v: parse_seeds(v) if isinstance(v, str) else v),
 ]
 """Seeds of a suite file: a text as `parse_seeds` reads it, or a list of numbers."""
 
@@ -77,7 +82,7 @@ class Row(BaseModel):
     tuning: Tuning | None = None
 
 
-class Terms(BaseModel):
+class TaskTerms(BaseModel):
     """What a suite asks of the runs on one task, in place of what it asks of all.
 
     Attributes:
@@ -92,7 +97,7 @@ class Terms(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named grid. A row's own seeds go before those of its task.
+    """A named set of rows. A row's own seeds go before those of its task.
 
     Attributes:
         name: of the file.
@@ -109,16 +114,41 @@ class Suite(BaseModel):
     summary: str = ""
     protocol: Protocol
     seeds: Annotated[Seeds, Field(min_length=1)] = (0,)
-    terms: dict[str, Terms] = {}
+    terms: dict[str, TaskTerms] = {}
     rows: tuple[Row, ...] = Field(min_length=1)
 
 
+class _Chosen(BaseModel):
+    seeds: Seeds
+
+
 @dataclass(frozen=True)
-class Grid:
-    """What a suite comes to: the runs, seed by seed, and a record for each row a task skips."""
+class Plan:
+    """What a suite comes to, resolved and checked.
+
+    Attributes:
+        specs: the runs, the first seed of all rows first.
+        skipped: a record for each row that a task does not take.
+    """
 
     specs: list[RunSpec]
     skipped: list[RunRecord] = field(default_factory=list)
+    _tasks: dict[tuple[str, str], Task] = field(default_factory=dict, repr=False, compare=False)
+
+    def know(self, run: RunSpec, task: Task) -> None:
+        """Keeps the task that a run's settings have made."""
+        self._tasks[run.task, digest(run.task_config)] = task
+
+    def tasks_of(self, runs: Iterable[RunSpec | RunRecord]) -> list[Task]:
+        """Returns the tasks of some runs, one for all runs of the same settings."""
+        found = {}
+        for run in runs:
+            key = run.task, digest(run.task_config)
+            if key not in self._tasks:
+                task = get_task(run.task)
+                self._tasks[key] = task(task.Config(**run.task_config))
+            found[key] = self._tasks[key]
+        return list(found.values())
 
 
 def suite_names() -> list[str]:
@@ -152,6 +182,71 @@ def load_suite(name: str) -> Suite:
     except (ValueError, RecursionError) as error:
         raise PairBenchError(f"suite {name} is not valid TOML: {error}") from error
     return validated(Suite, data, f"suite {name}")
+
+
+def plan(
+    suite: str | Suite | None = None,
+    *,
+    algorithms: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    seeds: str | Sequence[int] | None = None,
+    budget: Mapping[str, float] | None = None,
+    protocol: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+) -> Plan:
+    """Returns the runs of a suite, or of algorithms on tasks, resolved and checked.
+
+    Args:
+        suite: name, path or `Suite`; without one, `algorithms`, `tasks` and `budget` say all.
+        algorithms: of a suite, its rows (by row or algorithm name) to keep.
+        tasks: of a suite, the tasks to keep.
+        seeds: "0-4" or numbers; replaces the suite's. Without a suite, 0 by default.
+        budget: limits by name (steps, labels, gradient_steps, seconds); replaces the suite's.
+        protocol: other settings of the protocol to replace (anneal, evaluations, probes).
+        overrides: "target.key=value" texts.
+
+    Raises:
+        PairBenchError: something in it is wrong.
+    """
+    if isinstance(suite, str):
+        suite = load_suite(suite)
+    changes = dict(protocol or {})
+    if budget:
+        changes["budget"] = dict(budget)
+    if suite is None:
+        if not algorithms or not tasks or not budget:
+            raise PairBenchError(
+                "without a suite, a run needs algorithms, tasks and a budget: "
+                "name a suite, or give --algorithms, --tasks and a --budget-... option"
+            )
+        rows = tuple(Row(name=name, algorithm=name, tasks=tuple(tasks)) for name in algorithms)
+        terms = validated(Protocol, changes, "the protocol")
+        suite = Suite(name="command line", protocol=terms, rows=rows)
+    else:
+        suite = select(suite, algorithms, tasks) if algorithms or tasks else suite
+        if changes:
+            suite = with_protocol(suite, changes)
+    chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
+    return expand(suite, overrides, chosen)
+
+
+def records_of(name: str, results: Path) -> Records:
+    """Returns the records of a folder, of a record file, or of a suite in a results folder.
+
+    Raises:
+        PairBenchError: the name is none of these, or the file is no record.
+    """
+    if is_url(name) or Path(name).is_dir():
+        return load_records(name)
+    if name in suite_names() or name.endswith(".toml"):
+        wanted = {spec.identity for spec in expand(load_suite(name)).specs}
+        records, problems = load_records(results)
+        return Records([r for r in records if r.identity in wanted], problems)
+    if name.endswith(".json"):
+        return Records([find_record(name, results)[0]], [])
+    raise PairBenchError(
+        f"{name!r} is no record file, results folder or suite: of a row, name its --task"
+    )
 
 
 def check_names(suite: Suite) -> None:
@@ -235,11 +330,11 @@ def with_protocol(suite: Suite, changes: Mapping[str, Any]) -> Suite:
     return suite.model_copy(update={"protocol": changed(suite.protocol), "terms": terms})
 
 
-def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None) -> Grid:
+def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None) -> Plan:
     """Returns every run of a suite, fully resolved, the first seed of all rows first.
 
     Args:
-        suite: the grid.
+        suite: the rows, tasks and seeds.
         overrides: "target.key=value" texts, the target an algorithm, a row or a task.
         seeds: replaces the seeds of all rows.
 
@@ -248,22 +343,30 @@ def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | N
     """
     check_names(suite)
     changes = _overrides(suite, overrides)
-    cells: list[tuple[int, RunSpec]] = []
-    skipped = []
-    if seeds is not None and not len(seeds):
-        raise PairBenchError("no seeds were given: name at least one, as in 0-4")
+    if seeds is not None:
+        seeds = validated(_Chosen, {"seeds": tuple(seeds)}, "the command").seeds
+        if not seeds:
+            raise PairBenchError("no seeds were given: name at least one, as in 0-4")
+    found: list[tuple[int, RunSpec]] = []
+    plan = Plan([])
     for row in suite.rows:
         for task in row.tasks:
-            terms = suite.terms.get(task, Terms())
-            chosen = seeds if seeds is not None else row.seeds or terms.seeds or suite.seeds
-            first = _resolve(row, task, terms.protocol or suite.protocol, chosen[0], changes)
-            reason = _skip(first)
+            terms = suite.terms.get(task, TaskTerms())
+            chosen = seeds or row.seeds or terms.seeds or suite.seeds
+            first, algorithm, place = _resolve(
+                row, task, terms.protocol or suite.protocol, chosen[0], changes
+            )
+            reason = _skip(first, algorithm, place)
             if reason is None:
                 _check_budget(first)
                 _check_seeds(first, chosen)
-                cells += [(place, _with_seed(first, seed)) for place, seed in enumerate(chosen)]
+                plan.know(first, place)
+                found += [
+                    (number, first.model_copy(update={"seed": seed}))
+                    for number, seed in enumerate(chosen)
+                ]
             else:
-                skipped.append(
+                plan.skipped.append(
                     RunRecord(
                         identity=first.identity,
                         **first.model_dump(),
@@ -272,78 +375,15 @@ def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | N
                     )
                 )
     specs: dict[str, RunSpec] = {}
-    for _, spec in sorted(cells, key=lambda cell: cell[0]):
+    for _, spec in sorted(found, key=lambda item: item[0]):
         twin = specs.setdefault(spec.identity, spec)
         if twin.row != spec.row:
             raise PairBenchError(
                 f"rows {twin.row} and {spec.row} on {spec.task} have the same settings and would "
                 "be one run: change or remove one"
             )
-    return Grid(list(specs.values()), skipped)
-
-
-def validated(model: type[M], data: Mapping[str, Any], owner: str) -> M:
-    """Returns `model(**data)`, or raises the first thing wrong with it as one sentence.
-
-    Raises:
-        PairBenchError: naming the key, the value, what is allowed, and the owner of the key.
-    """
-    try:
-        return model(**data)
-    except ValidationError as error:
-        raise PairBenchError(_sentence(model, error, owner)) from error
-
-
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-
-def _sentence(model: type[BaseModel], error: ValidationError, owner: str) -> str:
-    problem = error.errors()[0]
-    path = [part for part in problem["loc"] if part != "function-after"]
-    key, value = ".".join(map(str, path)), problem.get("input")
-    shown = str(value) if isinstance(value, int | float) else repr(value)
-    field_ = _field(model, path)
-    if problem["type"] == "extra_forbidden":
-        known = list(_model(model, path[:-1]).model_fields)
-        return f"{owner} has no setting {key!r}{did_you_mean(str(path[-1]), known)}"
-    if problem["type"] == "missing":
-        return f"{owner} lacks {key!r}: add it"
-    if problem["type"] == "value_error":
-        message = str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
-        return f"{key} of {owner}: {message}" if key else f"{owner}: {message}"
-    bounds = [
-        f"{word} {limit:g}"
-        for item in (field_.metadata if field_ is not None else ())
-        for name, word in _BOUNDS.items()
-        if isinstance(limit := getattr(item, name, None), int | float)
-    ]
-    if problem["type"] in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        allowed = f"it must be {' and '.join(bounds)}" if bounds else _lower(problem["msg"])
-        return f"{key} = {shown} of {owner} is out of range: {allowed}"
-    return f"{key} = {shown} of {owner} is not allowed: {_lower(problem['msg'])}"
-
-
-def _model(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
-    """The model that the keys of `path` lead to, as far as fields are models or tuples of them."""
-    for part in path:
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            inner = [annotation, *getattr(annotation, "__args__", ())]
-            model = next(
-                (a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), model
-            )
-    return model
-
-
-def _field(model: type[BaseModel], path: Sequence[int | str]) -> Any:
-    names = [part for part in path if isinstance(part, str)]
-    if not names:
-        return None
-    return _model(model, path[: path.index(names[-1])]).model_fields.get(names[-1])
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
+    plan.specs.extend(specs.values())
+    return plan
 
 
 def _overrides(suite: Suite, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -352,32 +392,20 @@ def _overrides(suite: Suite, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     targets |= {split_task(task)[0] for row in suite.rows for task in row.tasks}
     changes: dict[str, dict[str, Any]] = {}
     for text in texts:
-        left, equals, right = text.partition("=")
-        target, dot, key = left.strip().rpartition(".")
-        if not (equals and dot and target and key):
-            raise PairBenchError(
-                f"--set {text!r} cannot be read: write target.key=value, as in grpo.group_size=8"
-            )
+        target, key, value = parse_targeted(text)
         if target not in targets:
             raise PairBenchError(
                 f"--set {text!r} names {target!r}, which is no algorithm, row or task of this run"
                 f"{did_you_mean(target, targets)}"
             )
-        changes.setdefault(target, {})[key] = parse_value(right.strip())
+        changes.setdefault(target, {})[key] = value
     return changes
-
-
-def parse_value(text: str) -> Any:
-    """Returns the JSON value of `text` (8, 1e-3, true, [1, 2], null), or the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def _resolve(
     row: Row, task: str, protocol: Protocol, seed: int, changes: Mapping[str, Mapping[str, Any]]
-) -> RunSpec:
+) -> tuple[RunSpec, Method, Task]:
+    """The run of a row's first seed, and what its settings make: each is checked here, and once."""
     algorithm_class, task_class = get_algorithm(row.algorithm), get_task(task)
     base, variant = split_task(task)
     presets = algorithm_class.presets
@@ -397,7 +425,7 @@ def _resolve(
         **changes.get(task, {}),
     }
     task_config = validated(task_class.Config, task_settings, f"task {task}")
-    cell = {
+    fields = {
         "algorithm": row.algorithm,
         "algorithm_config": config.model_dump(mode="json"),
         "task": task,
@@ -408,11 +436,11 @@ def _resolve(
         "row": row.name,
         "tuning": row.tuning,
     }
-    return validated(RunSpec, cell, f"row {row.name} on {task}")
-
-
-def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
-    return validated(RunSpec, {**dict(spec), "seed": seed}, f"row {spec.row} on {spec.task}")
+    spec = validated(RunSpec, fields, f"row {row.name} on {task}")
+    try:
+        return spec, algorithm_class(config), task_class(task_config)
+    except PairBenchError as error:
+        raise PairBenchError(f"row {row.name} on {task}: {error}") from error
 
 
 def _check_seeds(spec: RunSpec, seeds: Sequence[int]) -> None:
@@ -441,18 +469,16 @@ def _check_budget(spec: RunSpec) -> None:
     )
 
 
-def _skip(spec: RunSpec) -> str | None:
+def _skip(spec: RunSpec, algorithm: Method, task: Task) -> str | None:
     from pairbench.training.engine import get_engine  # loads torch
 
-    algorithm_class, task_class = get_algorithm(spec.algorithm), get_task(spec.task)
     try:
-        algorithm = algorithm_class(algorithm_class.Config(**spec.algorithm_config))
         kinds = algorithm.kinds
-        if kinds is not None and task_class.kind not in kinds:
+        if kinds is not None and task.kind not in kinds:
             return f"{spec.algorithm} runs on {' and '.join(kinds)} tasks only"
         engine = get_engine(spec.protocol.engine)
-        if engine and (reason := engine.refusal(algorithm, task_class.kind)):
+        if engine and (reason := engine.refusal(algorithm, task.kind)):
             return reason
-        return task_class(task_class.Config(**spec.task_config)).skip(algorithm)
+        return task.skip(algorithm)
     except PairBenchError as error:
         raise PairBenchError(f"row {spec.row} on {spec.task}: {error}") from error

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +28,19 @@ from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import Event, Job, Launcher
+from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import Event, Execution, Job, Launcher
 from pairbench.experiments.progress import Monitor, Quiet
-from pairbench.experiments.runner import available_cores, execute
+from pairbench.experiments.runner import execute
+from pairbench.experiments.settings import validated
 from pairbench.experiments.suite import (
-    Grid,
+    Plan,
     Row,
     Suite,
     expand,
     load_suite,
     parse_seeds,
     select,
-    validated,
 )
 from pairbench.registry import get_algorithm, get_task, split_task
 from pairbench.results.files import atomic_write, read_untrusted, strict_json
@@ -204,11 +206,10 @@ def tune(
     sampler_seed: int = 0,
     study: str | None = None,
     results: Path | str = "results",
-    workers: int | None = None,
-    threads: int = 1,
-    checkpoint_seconds: float = 20.0,
     monitor: Monitor | None = None,
     launcher: Launcher | None = None,
+    execution: Execution | None = None,
+    **how: Any,
 ) -> Outcome:
     """Searches settings for each row with the same number of trials, and writes the tuned suite.
 
@@ -228,11 +229,10 @@ def tune(
         sampler_seed: of what is drawn and proposed.
         study: name of the study's folder; the task's by default.
         results: the results folder.
-        workers: runs at a time, by default one per available core.
-        threads: of each run's simulator.
-        checkpoint_seconds: least time between two checkpoints of a run.
         monitor: whoever shows how it goes.
-        launcher: where runs happen; local processes by default.
+        launcher: where runs happen; the execution's own by default.
+        execution: how many runs at a time, and what each is given.
+        how: fields of an `Execution`, as workers=4, in place of `execution`.
 
     Raises:
         PairBenchError: something asked for is wrong, the study's folder holds one of other terms,
@@ -241,9 +241,7 @@ def tune(
     _need_optuna()
     if trials < 1:
         raise PairBenchError(f"trials = {trials} is out of range: it must be at least 1")
-    count = available_cores() if workers is None else workers
-    if count < 1:
-        raise PairBenchError(f"workers = {count} is out of range: it must be at least 1")
+    sized = (execution or Execution(**how)).sized(1)
     plan = _plan(suite, algorithms, task, budget, protocol, list(overrides))
     chosen = _tuning_seeds(seeds)
     name = study or folder_name(task)
@@ -251,26 +249,14 @@ def tune(
         raise PairBenchError(f"a study cannot be named {name!r}: use letters, digits and . @ + -")
     folder = Path(results) / TUNING / name
     monitor = monitor or Quiet()
-    if launcher is None:
-        from pairbench.experiments.launch.local import Local
-
-        launcher = Local(count)
+    launcher = launcher or open_launcher(sized)
     try:
         with Store(folder).lock():
             work = _Work(plan, folder, chosen, sampler_seed, trials)
             for problem in work.recover():
                 monitor.note(problem)
-            while grid := work.next():
-                tally = execute(
-                    grid,
-                    work.store,
-                    _Kept(launcher),
-                    workers=count,
-                    threads=threads,
-                    checkpoint_seconds=checkpoint_seconds,
-                    monitor=monitor,
-                )
-                work.note(tally.records)
+            while runs := work.next():
+                work.note(execute(runs, work.store, _Kept(launcher), sized, monitor).records)
             return work.finish()
     finally:
         launcher.close()
@@ -376,7 +362,7 @@ class _Plan:
     spaces: dict[str, Space]
     left_out: dict[str, str]
 
-    def specs(self, row: Row, seeds: Sequence[int]) -> Grid:
+    def specs(self, row: Row, seeds: Sequence[int]) -> Plan:
         """Returns the runs of a row under the terms of the trials."""
         alone = self.suite.model_copy(update={"protocol": self.terms, "rows": (row,)})
         return expand(alone, [f"{self.task}.held_out=validation", *self.overrides], seeds)
@@ -531,7 +517,7 @@ class _Work:
         self.note(records)
         return problems
 
-    def next(self) -> Grid | None:
+    def next(self) -> Plan | None:
         """Returns the runs that can be made now, None at the end.
 
         Trials that do not wait for others' outcome are added together, so that workers have work.
@@ -552,7 +538,7 @@ class _Work:
             if added:
                 self.save()
             if specs or not added:
-                return Grid(list(specs.values())) if specs else None
+                return Plan(list(specs.values())) if specs else None
 
     def _add(self, name: str, search: Search) -> None:
         """Adds a row's next trial; settings that are none of the algorithm's fail at once."""
@@ -714,6 +700,12 @@ def render(outcome: Outcome) -> str:
             notes.append(f"{name} has no finished trial: it is not in the suite")
     notes += [f"{name} was not tuned: {reason}" for name, reason in outcome.left_out.items()]
     return "\n".join([table, "", *map(printable, notes)]) + "\n"
+
+
+def next_command(outcome: Outcome, overrides: Iterable[str], results: Path | str) -> str:
+    """Returns the command that runs the suite found, on the task as it was tuned on."""
+    settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
+    return f"pairbench run {shlex.quote(str(outcome.path))}{settings} --results {results}"
 
 
 def _value(trial: Trial | None) -> str:

@@ -45,6 +45,11 @@ LEFTOVER = re.compile(
 """Names of the temporary files that `atomic_write` makes of what is kept here."""
 
 
+def pages_folder(results: Path) -> Path:
+    """Returns where pages go: leaderboards/ beside results/, or inside a folder of another name."""
+    return results.parent / PAGES if results.name == "results" else results / PAGES
+
+
 def folder_name(name: str) -> str:
     """Returns a name as that of one folder, which is neither hidden nor the one above.
 

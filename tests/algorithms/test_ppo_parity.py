@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pairbench.algorithms.ppo import PPO
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.seeding import Streams, generator
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
 from pairbench.training.loop import Loop

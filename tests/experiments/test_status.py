@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
 from pairbench.experiments.status import IDLE, SILENT, look, profiles, render
+from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
 from tests.faults.forked import Here

@@ -434,7 +434,7 @@ def test_another_machine_may_differ_after_its_first_iteration(
             detail="what was seen", iterations=count, changed=changed, date="", cpu="",
         )  # fmt: skip
 
-    monkeypatch.setattr("pairbench.experiments.reproduce.rebuild", rebuild)
+    monkeypatch.setattr("pairbench.experiments.submission.rebuild", rebuild)
     found = submit.look(files(mine), tmp_path / "results")
     submit.reproduce(found, 3, NoLauncher(), tmp_path)
     assert (found[0].problems == []) == accepted

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import plan
+from pairbench.experiments.settings import parse_setting
 from pairbench.experiments.suite import (
     Row,
     Suite,
     expand,
     load_suite,
     parse_seeds,
-    parse_value,
+    plan,
     select,
     suite_names,
 )
@@ -264,6 +264,7 @@ def test_seeds_and_values_are_read() -> None:
     for wrong in ("", "a", "-1", "4-2", "1,,2", "3,5-2"):
         with pytest.raises(PairBenchError, match="cannot be read"):
             parse_seeds(wrong)
-    assert [parse_value(text) for text in ("8", "1e-3", "true", "null", "x", "[1, 2]")] == [
+    texts = ("8", "1e-3", "true", "null", "x", "[1, 2]")
+    assert [parse_setting(f"x={text}")[1] for text in texts] == [
         8, 1e-3, True, None, "x", [1, 2],
     ]  # fmt: skip

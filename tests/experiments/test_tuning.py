@@ -19,8 +19,8 @@ pytest.importorskip("tomli_w", reason="the extra tune is not installed")
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Event, Job
-from pairbench.experiments.runner import plan, run
-from pairbench.experiments.suite import Suite, load_suite
+from pairbench.experiments.runner import run
+from pairbench.experiments.suite import Suite, load_suite, plan
 from pairbench.experiments.tuning import DRAWN, Outcome, Study, Trial, propose, tune
 from pairbench.experiments.tuning import render as as_table
 from pairbench.leaderboard import build, render

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from pairbench.experiments.launch import local, worker
-from pairbench.experiments.launch.base import Event, Job
+from pairbench.experiments.launch.base import Event, Execution, Job
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.experiments.runner import execute
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.suite import Plan
 from pairbench.results.folder import Store
 
 
@@ -80,7 +80,7 @@ class Worker:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def driver(runs: Grid, results: Path, workers: int = 2) -> int:
+def driver(runs: Plan, results: Path, workers: int = 2) -> int:
     """Forks a process that works on a grid as `pairbench run` does; returns its number."""
     pid = os.fork()
     if pid == 0:
@@ -88,7 +88,10 @@ def driver(runs: Grid, results: Path, workers: int = 2) -> int:
         local.subprocess.Popen = Worker  # type: ignore[misc, assignment]
         _leave(
             lambda: execute(
-                runs, Store(results), Local(workers), workers=workers, checkpoint_seconds=0.0
+                runs,
+                Store(results),
+                Local(workers),
+                Execution(workers=workers, checkpoint_seconds=0.0),
             )
         )
     return pid

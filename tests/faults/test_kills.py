@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pairbench.experiments.runner import execute, plan
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import Plan, plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
@@ -25,7 +25,7 @@ from tests.support.grids import outcome, same
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 
-def grid() -> Grid:
+def grid() -> Plan:
     """Four short runs, of ten iterations each."""
     return plan(
         algorithms=["grpo", "dpo"], tasks=["preference-bandit"], seeds="0-1",

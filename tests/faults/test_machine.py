@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import Interrupted, PairBenchError
-from pairbench.experiments.launch.base import Job
+from pairbench.experiments.launch.base import Execution, Job
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
 from pairbench.experiments.status import look
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.suite import Plan, plan
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
 from pairbench.results.load import load_records
@@ -32,7 +32,7 @@ from tests.support.grids import outcome, same, wait_for
 BANDIT = "preference-bandit"
 
 
-def grid(seeds: str = "0-1", *overrides: str) -> Grid:
+def grid(seeds: str = "0-1", *overrides: str) -> Plan:
     return plan(
         algorithms=["grpo"], tasks=[BANDIT], seeds=seeds, budget={"steps": 2560},
         protocol={"evaluations": 2, "probes": 0}, overrides=["grpo.epochs=1", *overrides],
@@ -77,7 +77,9 @@ def test_a_full_disk_ends_the_call_in_one_sentence_and_costs_no_run(tmp_path: Pa
     with disk(tmp_path / "disk", "1m") as folder:
         store, monitor = Store(folder / "results"), Fills(folder)
         with pytest.raises(PairBenchError, match="is full: every run that ended before is kept"):
-            execute(runs, store, Here(), monitor=monitor, checkpoint_seconds=0.0)
+            execute(
+                runs, store, Here(), monitor=monitor, execution=Execution(checkpoint_seconds=0.0)
+            )
         records, problems = load_records(store.root)
         assert [record.seed for record in records] == [0]
         assert not problems
@@ -90,7 +92,7 @@ def test_a_checkpoint_that_cannot_be_saved_costs_no_run(tmp_path: Path) -> None:
     (spec,) = grid("0").specs
     with disk(tmp_path / "disk", "1m") as folder:
         checkpoint, log = folder / "c.safetensors", tmp_path / "d.jsonl"
-        job = Job(spec, checkpoint, checkpoint_seconds=0.0, log=log)
+        job = Job(spec, checkpoint, Execution(checkpoint_seconds=0.0), log=log)
         fill(folder / "filler")
         end = decode(spec.identity, perform(encode(job), lambda progress: None))
         assert end.record.status == "finished"
@@ -116,11 +118,11 @@ def test_a_clock_that_goes_back_changes_nothing(
     runs, reference = grid(), Store(tmp_path / "reference")
     execute(runs, reference, Here())
     store, now = Store(tmp_path / "results"), time.time()
-    execute(grid("0"), store, Here(), checkpoint_seconds=0.0)
+    execute(grid("0"), store, Here(), execution=Execution(checkpoint_seconds=0.0))
     for path in store.root.rglob("*"):
         os.utime(path, (now + 1e6, now + 1e6))  # written before the clock was put back
     monkeypatch.setattr(time, "time", iter(range(int(now), 0, -3600)).__next__)
-    execute(runs, store, Here(), checkpoint_seconds=0.0)
+    execute(runs, store, Here(), execution=Execution(checkpoint_seconds=0.0))
     same(store, reference, runs)
     assert look(store.root).counts["finished"] == 2
 
@@ -136,7 +138,7 @@ def test_a_run_that_hangs_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
                 os.kill(launcher._workers[0]._process.pid, signal.SIGSTOP)
 
     began = time.monotonic()
-    (lost,) = execute(runs, store, launcher, timeout=10.0, monitor=Stops()).failed
+    (lost,) = execute(runs, store, launcher, Execution(timeout=10.0), Stops()).failed
     assert 10.0 <= time.monotonic() - began < 120.0
     assert lost.failure is not None
     assert lost.failure.kind == "TimedOut"
@@ -161,7 +163,7 @@ def test_a_run_out_of_memory_fails_with_advice_and_alone(tmp_path: Path) -> None
         most = pages * os.sysconf("SC_PAGE_SIZE") + 2**28
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         try:
-            execute(Grid([big, small]), Store(tmp_path), Here())
+            execute(Plan([big, small]), Store(tmp_path), Here())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
@@ -203,7 +205,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_end(tmp_path: Path) -> 
     (spec,) = grid("0").specs
     whole = decode(spec.identity, perform(encode(Job(spec, tmp_path / "a")), print)).record
     asked = iter([False] * 4)  # and True from then on
-    job = encode(Job(spec, tmp_path / "b", checkpoint_seconds=900.0))
+    job = encode(Job(spec, tmp_path / "b", Execution(checkpoint_seconds=900.0)))
     with pytest.raises(Interrupted):
         perform(job, print, lambda: next(asked, True))
     assert (tmp_path / "b").exists()

@@ -16,7 +16,8 @@ pytest.importorskip("transformers", reason="the extra language is not installed"
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import plan, run
+from pairbench.experiments.runner import run
+from pairbench.experiments.suite import plan
 from pairbench.language import session as language_session
 from pairbench.language import task as language_task
 from pairbench.language.data.pairs import prompt_id

@@ -14,7 +14,8 @@ import pytest
 
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.results.columns import load_series
 from pairbench.results.export import export
 from pairbench.results.folder import Store

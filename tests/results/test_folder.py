@@ -13,7 +13,7 @@ import pytest
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.results.columns import load_series, read_series, read_texts
 from pairbench.results.folder import Store
 from pairbench.results.layout import PAGES

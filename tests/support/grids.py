@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.suite import Plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
@@ -26,7 +26,7 @@ def outcome(record: RunRecord) -> dict[str, Any]:
     return record.model_dump(exclude={"provenance": True, "cost": {"seconds"}})
 
 
-def same(one: Store, other: Store, runs: Grid) -> None:
+def same(one: Store, other: Store, runs: Plan) -> None:
     """Asserts that two folders hold the records of a grid, once each, and equal bit for bit.
 
     The hashes of the weights and of the series are in the records.

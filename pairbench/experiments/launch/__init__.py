@@ -1,0 +1,3 @@
+"""Where runs happen: this machine, or a cluster through Ray or Slurm."""
+
+BACKENDS = ("local", "ray", "slurm")

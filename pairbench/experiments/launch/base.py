@@ -1,13 +1,16 @@
-"""Where runs happen: launchers take jobs and give back events. `Local` runs them on this machine.
+"""What every place to run has in common: launchers take jobs and give back events.
 
 A launcher has three methods; another place to run needs one more file with the same three:
-`ray` has them for a cluster through Ray, `slurm` for one through submitit.
+`local` has them for this machine, `ray` for a cluster through Ray, `slurm` for one through
+submitit, and `backends` opens them by name.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +21,6 @@ from pairbench.seeding import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     import numpy as np
-
-BACKENDS = ("local", "ray", "slurm")
 
 THREADS = dict.fromkeys(THREAD_VARIABLES, "1")
 """Set before a worker loads numpy: later is too late for some BLAS builds."""
@@ -37,33 +38,78 @@ class TimedOut(Exception):
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How runs are carried out; nothing of it changes what they come to.
+
+    Attributes:
+        workers: runs at a time; None: one per available core, on a cluster all.
+        threads: threads of each run's simulator.
+        checkpoint_seconds: least time between two checkpoints of a run.
+        timeout: seconds after which a run is killed.
+        gpus: that each run needs, for a cluster's scheduler.
+        memory_gb: that each run needs, likewise.
+        backend: where: "local", on this machine; "ray" or "slurm", on a cluster.
+        options: of the backend, texts by name, as its launcher's class lists them.
+
+    Raises:
+        PairBenchError: there would be no worker.
+    """
+
+    workers: int | None = None
+    threads: int = 1
+    checkpoint_seconds: float = 20.0
+    timeout: float | None = None
+    gpus: float = 0.0
+    memory_gb: float | None = None
+    backend: str = "local"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise PairBenchError(f"workers = {self.workers} is out of range: it must be at least 1")
+
+    def sized(self, runs: int) -> Execution:
+        """Returns it with a number of workers, for so many runs."""
+        if self.workers is not None:
+            return self
+        cluster = self.backend == "slurm" or "address" in self.options
+        return replace(self, workers=max(1, runs) if cluster else available_cores())
+
+
+ALONE = Execution(workers=1)
+"""One run at a time on this machine, with nothing special."""
+
+
+def available_cores() -> int:
+    """Returns the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
 class Job:
     """One run to do.
 
     Attributes:
         spec: the run.
         checkpoint: file it resumes from and saves to.
-        threads: threads of the simulator.
-        checkpoint_seconds: least time between two saves.
+        execution: what it is given.
         iterations: stop after so many, for a look at the run's beginning; None: to its end.
         log: file of its log; its heartbeat is beside it. None: it leaves neither.
-        timeout: seconds after which it is killed.
-        gpus: what it needs of them, for a cluster's scheduler.
-        memory_gb: what it needs of memory, likewise.
         url: where the results are kept, if that is no folder; the two files are then those of the
             same names in the working folder of the machine that it runs on.
     """
 
     spec: RunSpec
     checkpoint: Path
-    threads: int = 1
-    checkpoint_seconds: float = 20.0
+    execution: Execution = ALONE
     iterations: int | None = None
     log: Path | None = None
-    timeout: float | None = None
-    gpus: float = 0.0
-    memory_gb: float | None = None
     url: str | None = None
+
+    def overdue(self, began: float) -> bool:
+        """Whether it has had its time, if it began at that second of the monotonic clock."""
+        limit = self.execution.timeout
+        return limit is not None and time.monotonic() - began >= limit
 
 
 @dataclass(frozen=True)
@@ -121,38 +167,10 @@ def failed(spec: RunSpec, error: Exception) -> RunRecord:
 def timed_out(job: Job) -> Ended:
     """Returns the end of a run that was killed when its time was up; its checkpoint stands."""
     reason = TimedOut(
-        f"killed after {job.timeout:g} s, the time a run is given: "
+        f"killed after {job.execution.timeout:g} s, the time a run is given: "
         "the same command with a longer --run-timeout continues from its checkpoint"
     )
     return Ended(failed(job.spec, reason), lost=True)
-
-
-def open_launcher(backend: str, workers: int, options: Mapping[str, str]) -> Launcher:
-    """Returns the launcher of a backend, for at most `workers` runs at a time.
-
-    Args:
-        backend: one of `BACKENDS`.
-        workers: runs at a time.
-        options: texts by name, as the launcher's own class lists them; "local" has none.
-
-    Raises:
-        PairBenchError: no such backend or option, or the package it needs is missing.
-    """
-    if backend == "ray":
-        from pairbench.experiments.launch.ray import Ray
-
-        return Ray(workers, options)
-    if backend == "slurm":
-        from pairbench.experiments.launch.slurm import Slurm
-
-        return Slurm(workers, options)
-    if backend != "local":
-        raise PairBenchError(f"there is no backend {backend!r}: choose {', '.join(BACKENDS)}")
-    if options:
-        raise PairBenchError(f"the backend local has no option {min(options)!r}: leave it out")
-    from pairbench.experiments.launch.local import Local
-
-    return Local(workers)
 
 
 def required(package: str, backend: str) -> Any:

@@ -21,7 +21,7 @@ LOOK = 1.0  # seconds between two looks at what the runs have left behind
 
 
 @dataclass
-class Task:
+class Handed:
     """A job that was handed to the cluster, and the cluster's own name for it."""
 
     job: Job
@@ -37,7 +37,7 @@ class Remote(ABC):
     def __init__(self, workers: int) -> None:
         self._limit = workers
         self._waiting: deque[Job] = deque()
-        self._running: list[Task] = []
+        self._running: list[Handed] = []
         self._next = 0.0
 
     @abstractmethod
@@ -45,11 +45,11 @@ class Remote(ABC):
         """Hands a job to the cluster; returns the handle by which it goes there."""
 
     @abstractmethod
-    def _ended(self, timeout: float) -> list[tuple[Task, Event]]:
+    def _ended(self, timeout: float) -> list[tuple[Handed, Event]]:
         """Returns the tasks that have ended, with their ends, after at most `timeout` seconds."""
 
     @abstractmethod
-    def _cancel(self, task: Task) -> None:
+    def _cancel(self, task: Handed) -> None:
         """Kills a task, wherever it is."""
 
     def submit(self, job: Job) -> None:
@@ -79,19 +79,15 @@ class Remote(ABC):
     def _assign(self) -> None:
         while self._waiting and len(self._running) < self._limit:
             job = self._waiting.popleft()
-            self._running.append(Task(job, self._start(job)))
+            self._running.append(Handed(job, self._start(job)))
 
-    def _look(self, task: Task) -> Event | None:
+    def _look(self, task: Handed) -> Event | None:
         """How far a task is, if that is news; one whose time is up is killed."""
         job = task.job
         now = (read_json_object(heartbeat_path(job.log)) if job.log is not None else None) or {}
         if now and task.began is None:
             task.began = time.monotonic()
-        if (
-            job.timeout is not None
-            and task.began is not None
-            and time.monotonic() - task.began >= job.timeout
-        ):
+        if task.began is not None and job.overdue(task.began):
             self._cancel(task)
             self._running.remove(task)
             return timed_out(job)

@@ -90,7 +90,7 @@ class Local:
     def _overdue(self, worker: _Worker) -> Event | None:
         """Kills a worker whose run has had its time: it may hang where it hears nothing else."""
         job = worker.job
-        if job is None or job.timeout is None or time.monotonic() - worker.given < job.timeout:
+        if job is None or not job.overdue(worker.given):
             return None
         self._workers.remove(worker)
         worker.end(time.monotonic())

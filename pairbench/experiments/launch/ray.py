@@ -25,7 +25,7 @@ from pairbench.experiments.launch.base import (
     failed,
     required,
 )
-from pairbench.experiments.launch.cluster import Remote, Task
+from pairbench.experiments.launch.cluster import Handed, Remote
 from pairbench.experiments.launch.worker import decode, encode, perform
 
 FORWARDED = ("PAIRBENCH_DATA", "HF_HOME", "HF_HUB_OFFLINE")
@@ -67,7 +67,7 @@ class Ray(Remote):
             PairBenchError: the cluster cannot be reached, or Ray does not start.
         """
         if not self._ray.is_initialized():
-            self._connect(job.threads)
+            self._connect(job.execution.threads)
         super().submit(job)
 
     def close(self) -> None:
@@ -120,12 +120,13 @@ class Ray(Remote):
         )
 
     def _start(self, job: Job) -> Any:
-        needs: dict[str, Any] = {"num_cpus": job.threads, "num_gpus": job.gpus}
-        if job.memory_gb is not None:
-            needs["memory"] = int(job.memory_gb * 2**30)
+        given = job.execution
+        needs: dict[str, Any] = {"num_cpus": given.threads, "num_gpus": given.gpus}
+        if given.memory_gb is not None:
+            needs["memory"] = int(given.memory_gb * 2**30)
         return self._ray.remote(max_retries=RETRIES, **needs)(_work).remote(encode(job))
 
-    def _ended(self, timeout: float) -> list[tuple[Task, Event]]:
+    def _ended(self, timeout: float) -> list[tuple[Handed, Event]]:
         if self._lost():
             raise self._gone(f"its head has not answered for {HEADLESS:g} s")
         by_handle = {task.handle: task for task in self._running}
@@ -134,7 +135,7 @@ class Ray(Remote):
             done, _ = self._ray.wait(list(by_handle), timeout=timeout)
         return [(by_handle[handle], self._end(by_handle[handle])) for handle in done]
 
-    def _end(self, task: Task) -> Event:
+    def _end(self, task: Handed) -> Event:
         spec = task.job.spec
         try:
             return decode(spec.identity, self._ray.get(task.handle))
@@ -144,7 +145,7 @@ class Ray(Remote):
             why = " ".join(str(error).split())
             return Ended(failed(spec, WorkerDied(f"the Ray task died: {why}")), lost=True)
 
-    def _cancel(self, task: Task) -> None:
+    def _cancel(self, task: Handed) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.cancel(task.handle, force=True)
 

@@ -28,7 +28,7 @@ from pairbench.experiments.launch.base import (
     failed,
     required,
 )
-from pairbench.experiments.launch.cluster import Remote, Task
+from pairbench.experiments.launch.cluster import Handed, Remote
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.results.files import atomic_write
 
@@ -90,16 +90,17 @@ class Slurm(Remote):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, job: Job) -> Any:
-        needs: dict[str, Any] = {"cpus_per_task": job.threads}
-        if job.gpus:
-            needs["gpus_per_node"] = -int(-job.gpus // 1)
-        if job.memory_gb is not None:
-            needs["mem_gb"] = job.memory_gb
+        given = job.execution
+        needs: dict[str, Any] = {"cpus_per_task": given.threads}
+        if given.gpus:
+            needs["gpus_per_node"] = -int(-given.gpus // 1)
+        if given.memory_gb is not None:
+            needs["mem_gb"] = given.memory_gb
         self._executor.update_parameters(**needs)
         report = str(self._report(job))
         return self._executor.submit(_Work(), encode(job), report, str(self._alive))
 
-    def _ended(self, timeout: float) -> list[tuple[Task, Event]]:
+    def _ended(self, timeout: float) -> list[tuple[Handed, Event]]:
         time.sleep(max(0.0, min(timeout, self._scan - time.monotonic())))
         if time.monotonic() < self._scan:
             return []
@@ -107,7 +108,7 @@ class Slurm(Remote):
         self._alive.touch()
         return [(task, event) for task in self._running if (event := self._end(task))]
 
-    def _end(self, task: Task) -> Event | None:
+    def _end(self, task: Handed) -> Event | None:
         """How a task ended, if it has; one that was lost is started again."""
         job = task.job
         gone = task.handle.done()  # asked before the report is read, or it could be missed
@@ -128,7 +129,7 @@ class Slurm(Remote):
         why = f"Slurm job {task.handle.job_id} ended ({', '.join([task.handle.state, *last])})"
         return Ended(failed(job.spec, WorkerDied(why)), lost=True)
 
-    def _cancel(self, task: Task) -> None:
+    def _cancel(self, task: Handed) -> None:
         task.handle.cancel(check=False)
 
     def _report(self, job: Job) -> Path:

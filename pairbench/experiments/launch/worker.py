@@ -39,8 +39,8 @@ def encode(job: Job) -> str:
         {
             "spec": job.spec.model_dump(mode="json"),
             "checkpoint": str(job.checkpoint.absolute()),
-            "threads": job.threads,
-            "checkpoint_seconds": job.checkpoint_seconds,
+            "threads": job.execution.threads,
+            "checkpoint_seconds": job.execution.checkpoint_seconds,
             "iterations": job.iterations,
             "log": str(job.log.absolute()) if job.log is not None else None,
             "url": job.url,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,

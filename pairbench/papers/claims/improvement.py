@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pairbench.batch import Batch
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,

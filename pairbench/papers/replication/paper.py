@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pairbench.experiments.suite import validated
+from pairbench.experiments.settings import validated
 
 
 class Entry(BaseModel):

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.leaderboard.build import caveats, distinct
 from pairbench.leaderboard.rank import shared_ranks
 from pairbench.leaderboard.rows import Rate, Reward, rate

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pairbench.experiments.launch.base import Advanced, Ended, Event, Job
+from pairbench.experiments.launch.base import Advanced, Ended, Event, Execution, Job
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import Plan, plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.training.train import train
@@ -26,7 +26,7 @@ BANDIT = "preference-bandit"
 LONG = 60_000  # steps of a run that takes some seconds when each iteration is saved
 
 
-def grid(steps: int = 2000, seeds: str = "0", algorithms: str = "grpo") -> Grid:
+def grid(steps: int = 2000, seeds: str = "0", algorithms: str = "grpo") -> Plan:
     return plan(
         algorithms=algorithms.split(","), tasks=[BANDIT], seeds=seeds, budget={"steps": steps}
     )
@@ -56,7 +56,7 @@ def command(results: Path, steps: int, *more: str) -> list[str]:
 
 def test_a_grid_runs_in_workers_and_a_second_call_runs_nothing(tmp_path: Path) -> None:
     store, runs = Store(tmp_path), grid(seeds="0-1", algorithms="grpo,soft-pair-grpo")
-    tally = execute(runs, store, Local(2), workers=2)
+    tally = execute(runs, store, Local(2), Execution(workers=2))
     assert len(tally.finished) == 4
     assert {r.identity for r in tally.records} == {spec.identity for spec in runs.specs}
     for spec in runs.specs:
@@ -94,7 +94,9 @@ def test_a_worker_that_dies_fails_its_run_and_is_replaced(tmp_path: Path) -> Non
             if not tally.failed and store.checkpoint(runs.specs[0]).exists():
                 os.kill(launcher._workers[0]._process.pid, signal.SIGKILL)
 
-    tally = execute(runs, store, launcher, monitor=Kills(), checkpoint_seconds=0.0)
+    tally = execute(
+        runs, store, launcher, monitor=Kills(), execution=Execution(checkpoint_seconds=0.0)
+    )
     (lost,) = tally.failed
     (kept,) = tally.finished
     assert (lost.seed, kept.seed) == (0, 1)

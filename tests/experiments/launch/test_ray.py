@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import open_launcher
+from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import Execution
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from tests.faults.forked import Here
@@ -75,8 +77,12 @@ def test_a_node_killed_in_mid_grid_costs_nothing(tmp_path: Path) -> None:
     execute(runs, local, Here())
     with cluster() as (made, node):
         monitor = KillsANode(made, node, remote)
-        launcher = open_launcher("ray", 2, {"address": made.address})
-        tally = execute(runs, remote, launcher, monitor=monitor, checkpoint_seconds=0.0)
+        launcher = open_launcher(
+            Execution(backend="ray", workers=2, options={"address": made.address})
+        )
+        tally = execute(
+            runs, remote, launcher, monitor=monitor, execution=Execution(checkpoint_seconds=0.0)
+        )
     assert monitor.killed
     assert not tally.failed
     assert len(tally.finished) == 4
@@ -94,7 +100,7 @@ def test_a_thousand_trivial_runs_cost_little_each(tmp_path: Path) -> None:
         protocol={"evaluations": 1, "probes": 0},
     )  # fmt: skip
     began = time.perf_counter()
-    tally = execute(runs, Store(tmp_path), open_launcher("ray", 8, {}))
+    tally = execute(runs, Store(tmp_path), open_launcher(Execution(backend="ray", workers=8)))
     seconds = time.perf_counter() - began
     inside = sum(record.cost.seconds for record in tally.finished)
     print(f"\n{seconds:.0f} s for 1000 runs, of which {inside:.0f} s inside them")
@@ -105,17 +111,17 @@ def test_ray_on_this_machine_gives_the_records_of_local_workers(tmp_path: Path) 
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
     execute(runs, local, Here())
-    execute(runs, remote, open_launcher("ray", 1, {}))
+    execute(runs, remote, open_launcher(Execution(backend="ray", workers=1)))
     same(remote, local, runs)
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 2000})
-    launcher = open_launcher("ray", 1, {"address": "auto"})
+    launcher = open_launcher(Execution(backend="ray", workers=1, options={"address": "auto"}))
     with pytest.raises(PairBenchError, match=r"Ray at 'auto' cannot be used .*check --address"):
         execute(runs, Store(tmp_path), launcher)
     with pytest.raises(PairBenchError, match="the backend ray has no option 'colour'"):
-        open_launcher("ray", 1, {"colour": "red"})
+        open_launcher(Execution(backend="ray", workers=1, options={"colour": "red"}))
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import open_launcher
+from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import Execution
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
 from tests.faults.forked import Here
@@ -40,9 +42,13 @@ def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: P
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
     execute(runs, local, Here())
     folder = tmp_path / "jobs"
-    launcher = open_launcher("slurm", 1, {"cluster": "local", "folder": str(folder)})
+    launcher = open_launcher(
+        Execution(backend="slurm", workers=1, options={"cluster": "local", "folder": str(folder)})
+    )
     monitor = KillsAJob(remote)
-    tally = execute(runs, remote, launcher, monitor=monitor, checkpoint_seconds=0.0)
+    tally = execute(
+        runs, remote, launcher, monitor=monitor, execution=Execution(checkpoint_seconds=0.0)
+    )
     assert monitor.killed
     assert not tally.failed
     same(remote, local, runs)
@@ -55,7 +61,13 @@ def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: P
 def test_what_slurm_cannot_take_is_one_sentence(tmp_path: Path) -> None:
     options = {"cluster": "local", "folder": str(tmp_path)}
     with pytest.raises(PairBenchError, match="submitit refuses the backend's options"):
-        open_launcher("slurm", 1, {**options, "colour": "red"})
+        open_launcher(Execution(backend="slurm", workers=1, options={**options, "colour": "red"}))
     (tmp_path / "file").write_text("")
     with pytest.raises(PairBenchError, match="cannot be written"):
-        open_launcher("slurm", 1, {**options, "folder": str(tmp_path / "file" / "jobs")})
+        open_launcher(
+            Execution(
+                backend="slurm",
+                workers=1,
+                options={**options, "folder": str(tmp_path / "file" / "jobs")},
+            )
+        )

@@ -16,7 +16,7 @@ pytest.importorskip("transformers", reason="the extra language is not installed"
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.language.data import toy
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Pair, prompt_id

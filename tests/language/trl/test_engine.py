@@ -11,7 +11,7 @@ pytest.importorskip("trl", reason="the extra reference is not installed")
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.runner import Grid, plan
+from pairbench.experiments.suite import Plan, plan
 from pairbench.results.record import RunRecord
 from pairbench.training.train import train
 
@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-def grid(*names: str, task: str = "toy-dialogue", budget: str = "gradient_steps") -> Grid:
+def grid(*names: str, task: str = "toy-dialogue", budget: str = "gradient_steps") -> Plan:
     """Returns runs of four gradient steps, two an iteration."""
     small = [f"toy-dialogue.{key}={json.dumps(value)}" for key, value in SMALL.items()]
     sizes = ["contexts=8", "group_size=8", "minibatches=2"]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
-from pairbench.experiments.runner import plan
+from pairbench.experiments.suite import plan
 from pairbench.leaderboard.rows import Rate
 from pairbench.papers.replication import Paper, load_paper, render, replicate, write_site
 from pairbench.papers.replication.report import seeds_in

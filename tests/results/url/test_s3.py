@@ -17,10 +17,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.base import open_launcher
+from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch.base import Execution
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
+from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.url import lock as lease
@@ -140,7 +142,7 @@ def test_no_bucket_is_one_sentence(bucket: Any) -> None:
 def test_local_workers_give_the_records_of_a_folder(bucket: Any, tmp_path: Path) -> None:
     local = Store(tmp_path / "local")
     execute(RUNS, local, Here())
-    assert len(execute(RUNS, Store.at(URL), Local(2), workers=2).finished) == 3
+    assert len(execute(RUNS, Store.at(URL), Local(2), Execution(workers=2)).finished) == 3
     same(downloaded(bucket, tmp_path / "downloaded"), local, RUNS)
     assert len(keys(bucket, ".jsonl")) == 3
 
@@ -171,8 +173,12 @@ def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_pat
                 made.add_node(num_cpus=1, object_store_memory=2**27, **node("second"))
 
     with cluster(**node("first")) as (made, first):
-        launcher = open_launcher("ray", 1, {"address": made.address})
-        tally = execute(runs, remote, launcher, monitor=Kills(), checkpoint_seconds=0.0)
+        launcher = open_launcher(
+            Execution(backend="ray", workers=1, options={"address": made.address})
+        )
+        tally = execute(
+            runs, remote, launcher, monitor=Kills(), execution=Execution(checkpoint_seconds=0.0)
+        )
     assert len(tally.finished) == 1
     fetched = downloaded(bucket, tmp_path / "downloaded")
     same(fetched, local, runs)

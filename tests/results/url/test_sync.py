@@ -17,12 +17,12 @@ import pytest
 
 from pairbench.cli.main import main
 from pairbench.errors import Interrupted, PairBenchError
-from pairbench.experiments.launch.base import Ended, Job
+from pairbench.experiments.launch.base import Ended, Execution, Job
 from pairbench.experiments.launch.worker import decode, encode, perform
 from pairbench.experiments.progress import Quiet, Tally
-from pairbench.experiments.runner import execute, plan
+from pairbench.experiments.runner import execute
 from pairbench.experiments.status import look
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.suite import Plan, plan
 from pairbench.results.columns import load_series
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
@@ -66,7 +66,7 @@ def url(place: Path, machine: Callable[[str], None]) -> str:
     return f"file://{place}"
 
 
-def grid(seeds: str = "0-1", steps: int = 2560) -> Grid:
+def grid(seeds: str = "0-1", steps: int = 2560) -> Plan:
     return plan(
         algorithms=["grpo"], tasks=["preference-bandit"], seeds=seeds, budget={"steps": steps},
         protocol={"evaluations": 2, "probes": 0}, overrides=["grpo.epochs=1"],
@@ -93,7 +93,14 @@ def test_a_grid_at_a_url_is_that_of_a_folder_and_another_machine_reads_it(
 ) -> None:
     runs, local = grid(), Store(tmp_path / "local")
     execute(runs, local, Here())
-    assert len(execute(runs, Store.at(url), Here(), checkpoint_seconds=0.0).finished) == 2
+    assert (
+        len(
+            execute(
+                runs, Store.at(url), Here(), execution=Execution(checkpoint_seconds=0.0)
+            ).finished
+        )
+        == 2
+    )
     same(Store(place), local, runs)
     left = {path.name for path in place.rglob("*") if path.is_file()}
     names = {spec.identity[:16] for spec in runs.specs}

@@ -1,0 +1,137 @@
+"""Verbs that run something, or say how far it is: run, tune, status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pairbench.cli.options import (
+    ALGORITHMS,
+    ANNEAL,
+    ANYWHERE,
+    BUDGET,
+    DATA_DIR,
+    EXECUTION,
+    EXECUTION_HERE,
+    RESULTS,
+    SEEN,
+    as_json,
+    form,
+    given,
+    loaded,
+    names,
+    overrides,
+    packed,
+    tell,
+)
+
+PROTOCOL = packed(
+    "protocol",
+    given,
+    ANNEAL,
+    click.option("--evaluations", type=int, help="Points of the learning curve."),
+    click.option("--probes", type=int, help="Measurements of the gradient's noise."),
+    click.option("--engine", metavar="NAME",
+                 help="Whose training loop: PairBench's own, or the engine of that name."),
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("suite", required=False)
+@ALGORITHMS
+@names("--tasks", "Tasks, by comma; of a suite, the tasks to keep.")
+@click.option("--seeds", help="Seeds, as 0-4 or 0,2,7; the suite's own, or 0, by default.")
+@BUDGET
+@PROTOCOL
+@overrides("TARGET.KEY=VALUE", "A setting of an algorithm, a row or a task, as grpo.group_size=8")
+@DATA_DIR
+@EXECUTION
+@click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
+@ANYWHERE
+def run(results: str, profile: bool, **asked: Any) -> int:
+    """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
+    from pairbench.experiments.progress import display
+    from pairbench.experiments.runner import run as run_suite
+    from pairbench.results.place import at_hand
+
+    with display() as monitor:
+        records = run_suite(results=results, monitor=monitor, **asked)
+    folder = at_hand(results)[0]
+    if profile:
+        from pairbench.experiments.status import profiles
+
+        click.echo(profiles(records, folder), nl=False)
+    _show_boards(folder, {record.identity for record in records})
+    failed = sum(record.status == "failed" for record in records)
+    if failed:
+        click.echo(f"{failed} of {len(records)} runs failed.", err=True)
+    return 1 if failed else 0
+
+
+def _show_boards(results: Path, wanted: set[str]) -> None:
+    """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
+    from pairbench.leaderboard import build, render, write_site
+    from pairbench.leaderboard.site.names import slugs
+    from pairbench.results.columns import load_series
+    from pairbench.results.layout import pages_folder
+    from pairbench.results.marks import marks
+
+    records = loaded(results)
+    pages = pages_folder(results)
+    rebuilt = marks(results)
+    write_site(records, pages, rebuilt, load_series(results, records))
+    boards = build(records, marks=rebuilt)
+    for board, stem in zip(boards, slugs(boards), strict=True):
+        if wanted.intersection(board.identities):
+            click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
+
+
+@click.command()
+@click.argument("suite", required=False)
+@ALGORITHMS
+@click.option("--task", required=True, help="The task (or task@variant).")
+@click.option("--trials", type=int, required=True,
+              help="Settings to try for each row, its own among them.")  # fmt: skip
+@click.option("--seeds", default="1000-1001", show_default=True,
+              help="Seeds of each trial, of those that no board may report.")  # fmt: skip
+@BUDGET
+@packed("protocol", given, ANNEAL)
+@overrides("TASK.KEY=VALUE", "A setting of the task")
+@click.option("--sampler-seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Seed of what is tried.")  # fmt: skip
+@click.option("--study", help="Name of the study's folder; the task's by default.")
+@DATA_DIR
+@EXECUTION_HERE
+@form()
+@RESULTS
+def tune(form: str, **asked: Any) -> int:
+    """Search settings for algorithms, or a SUITE's rows, on one task: as many trials for each.
+
+    Trials use seeds and contexts that no board reports. Writes a suite of the settings found. The
+    status is 1 if a trial failed.
+    """
+    from pairbench.experiments.progress import display
+    from pairbench.experiments.tuning import as_object, next_command, render
+    from pairbench.experiments.tuning import tune as search
+
+    with display() as monitor:
+        outcome = search(monitor=monitor, **asked)
+    if form == "json":
+        click.echo(as_json(as_object(outcome)))
+    else:
+        click.echo(f"\n{render(outcome)}", nl=False)
+        if outcome.path is not None:
+            click.echo(f"next: {next_command(outcome, asked['overrides'], asked['results'])}")
+    return 1 if any(row.failed for row in outcome.study.rows.values()) else 0
+
+
+@click.command()
+@form()
+@SEEN
+def status(form: str, results: Path) -> None:
+    """Say how far the runs of a results folder are, from any machine that sees it."""
+    from pairbench.experiments.status import look, render
+
+    tell(form, look(results), render)
