@@ -11,7 +11,7 @@ from pairbench import registry
 from pairbench.algorithm import Method
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import plan
-from pairbench.experiments.suite import Grid
+from pairbench.experiments.suite import Plan
 from pairbench.registry import entries, register_engine
 from pairbench.results.record import Budget, Protocol, RunRecord
 from pairbench.training.engine import Engine, get_engine
@@ -50,7 +50,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry.entries.cache_clear()
 
 
-def grid(algorithm: str, engine: str, budget: str = "steps") -> Grid:
+def grid(algorithm: str, engine: str, budget: str = "steps") -> Plan:
     """Returns a run of four iterations on the bandit."""
     return plan(
         algorithms=[algorithm],
