@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
-from pydantic import Field
 
-from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import (
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("amir-grpo")
@@ -32,15 +35,15 @@ class AMIRGRPO(GRPO):
     """
 
     source = "AMIR-GRPO, arXiv 2601.03661"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
         language={"margin": 0.0},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
     )
-    spaces: ClassVar[Spaces] = {
-        **GRPO.spaces,
-        "any": {**CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},
-    }
+    spaces = shared.spaces(
+        {**shared.CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},
+        language={"beta": shared.KL_WEIGHT},
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings, `beta` being its own, and those of the pairs."""
@@ -61,19 +64,13 @@ class AMIRGRPO(GRPO):
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns GRPO's and "score" (B,), by which pairs are ranked."""
-        if self.config.pair_reference and batch.ref_logp is None:
-            raise PairBenchError(
-                f"{self.name}.pair_reference needs a batch with ref_logp: "
-                "have the task's collect() fill it when needs.reference"
-            )
-        return {**super().prepare(batch, progress, iteration), "score": self.scores(batch)}
+        return {**super().prepare(batch, progress, iteration), "score": batch.need("score")}
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns GRPO's loss + lambda x the pairs' mean loss."""
         config, logp = self.config, output.logp
         if config.pair_reference:
-            assert batch.ref_logp is not None
-            logp = logp - batch.ref_logp
+            logp = logp - batch.need("ref_logp")
         pairs = o.ranked_pairs_loss(
             (logp * batch.mask).sum(1),
             signal["score"],

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("brain")
@@ -33,17 +38,16 @@ class BRAIn(Algorithm):
     """
 
     source = "BRAIn, arXiv 2402.02479 (self-normalised posterior; formula from a secondary source)"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={"prior": "sampler", "beta": 0.3},
         tabular={"prior": "sampler"},
     )
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.05, 5.0)}}
+    spaces = shared.spaces({"beta": log_uniform(0.05, 5.0)})
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """Symbols of the paper."""
 
-        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-6
         beta: float = Field(1.0, gt=0, description="temperature of scores, in their units")
         prior: Literal["sft", "sampler"] = Field(
             "sft", description="whose posterior: the initial policy's, or the sampler's"
@@ -58,15 +62,12 @@ class BRAIn(Algorithm):
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "target" (B,) alpha, "log_base" (B,) log 1 / G, and "scale" (B, T) the mask."""
         config = self.config
-        prior = batch.old_logp if config.prior == "sampler" else batch.ref_logp
-        if batch.score is None or prior is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with score, and with ref_logp if prior is 'sft': "
-                "have the task's collect() fill them as its needs say"
-            )
+        prior = batch.need("old_logp" if config.prior == "sampler" else "ref_logp")
         log_base = torch.full_like(batch.old_logp[:, 0], -math.log(config.group_size))
         weight = ((prior - batch.old_logp) * batch.mask).sum(1)
-        target = o.tilted_target(log_base, batch.score / config.beta + weight, config.group_size)
+        target = o.tilted_target(
+            log_base, batch.need("score") / config.beta + weight, config.group_size
+        )
         return {"target": target, "log_base": log_base, "scale": batch.mask}
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:

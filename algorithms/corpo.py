@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
-from pairbench.batch import Batch
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, uniform
+from pairbench import Batch, Field, register_algorithm, shared, uniform
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("corpo")
@@ -30,22 +23,19 @@ class CoRPO(GRPO):
     source = (
         "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
     )
-    presets: ClassVar[Presets] = group_presets()
-    spaces: ClassVar[Spaces] = {
-        **LEARNING_RATES,
-        "any": {**CLIPS, "r_min": uniform(-2.0, 2.0)},
-    }
+    presets = shared.presets()
+    spaces = shared.spaces({**shared.CLIPS, "r_min": uniform(-2.0, 2.0)})
 
     class Config(GRPO.Config):
         """GRPO's settings and the threshold; `std` and `eps` have no effect here."""
 
+        beta = 0.0
         r_min: float = Field(0.0, description="least score that is correct, in the task's units")
-        beta: float = Field(0.0, ge=0, description="weight of the KL to the reference")
 
     config: Config
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the clamped mean of the group."""
-        groups = o.scores(batch, self.name).view(-1, self.config.group_size)
+        groups = batch.need("score").view(-1, self.config.group_size)
         baseline = groups.mean(1, keepdim=True).clamp_min(self.config.r_min)
         return (groups - baseline).view(-1)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import GRPO, group_presets
-from pairbench.batch import Batch
-from pairbench.errors import PairBenchError
-from pairbench.objectives import Std
-from pairbench.registry import register_algorithm
+from pairbench import Batch, Field, PairBenchError, register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 FLOOR = 1e-5
 
@@ -33,7 +28,7 @@ class DISCO(GRPO):
     """
 
     source = "DISCO, arXiv 2505.15074"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={"beta": 0.0, "difficulty": "logistic"},
         language={"difficulty": "logistic"},
         tabular={"beta": 0.0, "difficulty": "logistic"},
@@ -42,7 +37,7 @@ class DISCO(GRPO):
     class Config(GRPO.Config):
         """GRPO's settings and the two weights."""
 
-        std: Std = Field("none", description="standard deviation that scales advantages")
+        std = "none"
         domain: Literal["log", "log-squared", "inverse", "none"] = Field(
             "log", description="w_dom: log(1 + 1 / p_d), its square, 1 / p_d, or 1"
         )
@@ -61,7 +56,7 @@ class DISCO(GRPO):
         """Returns w_dom of each row's domain, (B,)."""
         share = batch.domain_share
         if share is None:
-            share = torch.ones_like(self.scores(batch))
+            share = torch.ones_like(batch.need("score"))
         if self.config.domain == "none":
             return torch.ones_like(share)
         if self.config.domain == "inverse":
@@ -75,7 +70,7 @@ class DISCO(GRPO):
         Raises:
             PairBenchError: difficulty is "mean" and a score lies outside of [0, 1].
         """
-        config, score = self.config, self.scores(batch)
+        config, score = self.config, batch.need("score")
         if config.difficulty == "none":
             return torch.ones_like(score)
         if config.difficulty == "logistic":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import CONTROL, CONTROL_CRITIC_FREE, LEARNING_RATES, TABULAR
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Presets,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("dpo")
@@ -32,24 +37,24 @@ class DPO(Algorithm):
     source = "Rafailov et al., arXiv 2305.18290, equation 7; IPO: arXiv 2310.12036; TRL 1.16"
     presets: ClassVar[Presets] = {
         "control": {
-            **CONTROL,
+            **shared.CONTROL,
             "lr": 6e-4,
             "data": "on-policy",
             "reference": "sampler",
             "beta": 1.0,
         },
-        "control@critic-free": {**CONTROL_CRITIC_FREE, "lr": 6e-4},
+        "control@critic-free": {**shared.CONTROL_CRITIC_FREE, "lr": 6e-4},
         "language": {"contexts": 64, "minibatches": 2, "lr": 5e-4},
         "language@smollm2-135m": {"contexts": 16, "lr": 3e-5},
-        "tabular": {**TABULAR, "data": "on-policy", "reference": "sampler", "beta": 1.0},
+        "tabular": {**shared.TABULAR, "data": "on-policy", "reference": "sampler", "beta": 1.0},
     }
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.02, 5.0)}}
+    spaces = shared.spaces({"beta": log_uniform(0.02, 5.0)})
 
     class Config(Algorithm.Config):
         """Symbols of the paper; `group_size` counts for on-policy data only."""
 
+        lr = 1e-6
         group_size: int = Field(2, ge=2, description="G, responses a fresh pair is chosen from")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
         beta: float = Field(0.1, gt=0, description="inverse temperature of the implicit reward")
         loss_type: Literal["sigmoid", "ipo", "ipo-mean"] = Field(
             "sigmoid", description="loss of the margin"
@@ -80,13 +85,7 @@ class DPO(Algorithm):
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "reference", (B, T) log-probabilities under the reference policy."""
         sampler = self.config.reference == "sampler"
-        reference = batch.old_logp if sampler else batch.ref_logp
-        if reference is None or batch.pairs is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with pairs, and with ref_logp if reference is 'sft': "
-                "have the task's collect() fill them when needs.data is 'pairs'"
-            )
-        return {"reference": reference}
+        return {"reference": batch.need("old_logp" if sampler else "ref_logp")}
 
     def pair_losses(self, margin: Tensor) -> Tensor:
         """Returns the loss of each pair, (P,), from its margin of log-ratios, nats."""
@@ -97,8 +96,7 @@ class DPO(Algorithm):
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the mean over pairs of the margin's loss; 0 if every comparison was a tie."""
         config = self.config
-        pairs = batch.pairs
-        assert pairs is not None
+        pairs = batch.need("pairs")
         log_ratio = ((output.logp - signal["reference"]) * batch.mask).sum(1)
         if config.loss_type == "ipo-mean":
             log_ratio = log_ratio / batch.mask.sum(1)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field
-
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces
+from pairbench import register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("dr-grpo")
@@ -23,12 +16,12 @@ class DrGRPO(GRPO):
     """
 
     source = "Liu et al., arXiv 2503.20783; TRL 1.16 GRPOTrainer, dr_grpo"
-    presets: ClassVar[Presets] = group_presets()
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
+    presets = shared.presets()
+    spaces = shared.spaces(shared.CLIPS)
 
     class Config(GRPO.Config):
         """GRPO's settings at Dr.GRPO's values; `eps` has no effect while `std` is none."""
 
-        aggregation: o.Aggregation = Field("dr_grpo", description="loss type, by TRL's name")
-        std: o.Std = Field("none", description="standard deviation that scales advantages")
-        beta: float = Field(0.0, ge=0, description="weight of the KL to the reference")
+        aggregation = "dr_grpo"
+        std = "none"
+        beta = 0.0

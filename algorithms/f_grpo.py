@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, choice, log_uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    choice,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("f-grpo")
@@ -40,22 +46,18 @@ class FGRPO(Algorithm):
     """
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
-    presets: ClassVar[Presets] = group_presets(
-        control={"reference": "sampler", "beta": 1.0},
-    )
-    spaces: ClassVar[Spaces] = {
-        **LEARNING_RATES,
-        "any": {
+    presets = shared.presets(control={"reference": "sampler", "beta": 1.0})
+    spaces = shared.spaces(
+        {
             "beta": log_uniform(0.02, 5.0),
             "divergence": choice("js", "kl", "reverse-kl", "pearson", "hellinger"),
-        },
-    }
+        }
+    )
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """Symbols of the paper."""
 
-        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-6
         divergence: o.Divergence = Field("js", description="f and its link g")
         beta: float = Field(0.1, gt=0, description="scale of the implicit reward")
         gamma: float = Field(0.0, ge=0, description="weight of the log-ratio to the sampler in it")
@@ -79,20 +81,12 @@ class FGRPO(Algorithm):
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "advantage" (B, 1), a, and "weight" (B,), a w times the prefactor."""
-        config, score = self.config, o.scores(batch, self.name)
-        self._check_reference(batch)
+        config, score = self.config, batch.need("score")
         advantage = o.normalise_groups(score, config.group_size, config.std, config.eps)
         weight = advantage * self._side_weights(batch, score, advantage > 0)
         if config.prefactor == "paper":
             weight = weight / (config.group_size * (1.0 + 1.0 / config.beta))
         return {"advantage": advantage.unsqueeze(1), "weight": weight}
-
-    def _check_reference(self, batch: Batch) -> None:
-        if batch.ref_logp is None and self.config.reference == "sft":
-            raise PairBenchError(
-                f"{self.name} needs a batch with ref_logp if reference is 'sft': "
-                "have the task's collect() fill it when needs.reference is set"
-            )
 
     def _side_weights(self, batch: Batch, score: Tensor, above: Tensor) -> Tensor:
         """Returns w (B,), which sums to 1 over each side of a group."""
@@ -110,8 +104,7 @@ class FGRPO(Algorithm):
     def implicit_reward(self, output: PolicyOutput, batch: Batch) -> Tensor:
         """Returns u (B,) = beta log(pi_theta / pi_ref) + gamma log(pi_theta / pi_old)."""
         config = self.config
-        reference = batch.ref_logp if config.reference == "sft" else batch.old_logp
-        assert reference is not None  # prepare() sees to it
+        reference = batch.need("ref_logp" if config.reference == "sft" else "old_logp")
         steps = config.beta * (output.logp - reference)
         if config.gamma:
             steps = steps + config.gamma * (output.logp - batch.old_logp)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Loss, Needs, Presets
+from pairbench import (
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Presets,
+    Signal,
+    objectives as o,
+    register_algorithm,
+    shared,
+    uniform,
+)
 from pairbench.algorithms.f_grpo import FGRPO
-from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2, TABULAR
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, uniform
 
 
 @register_algorithm("f-hal")
@@ -29,14 +33,11 @@ class FHAL(FGRPO):
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
     presets: ClassVar[Presets] = {
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": TABULAR,
+        "language": shared.LANGUAGE,
+        "language@smollm2-135m": shared.LANGUAGE_SMOLLM2,
+        "tabular": shared.TABULAR,
     }
-    spaces: ClassVar[Spaces] = {
-        **FGRPO.spaces,
-        "any": {**FGRPO.spaces["any"], "lam": uniform(0.1, 0.9)},
-    }
+    spaces = shared.spaces({**FGRPO.spaces["any"], "lam": uniform(0.1, 0.9)})
 
     class Config(FGRPO.Config):
         """f-GRPO's settings and lambda."""
@@ -50,23 +51,13 @@ class FHAL(FGRPO):
         reference = self.config.reference == "sft"
         return Needs("groups+pairs", "scores", offline=True, reference=reference)
 
-    def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
-        """Returns f-GRPO's signal."""
-        if batch.offline is None:
-            raise PairBenchError(
-                "f-hal needs a batch with offline pairs: have the task's collect() fill "
-                "Batch.offline when needs.data is 'groups+pairs' and needs.offline is set"
-            )
-        self._check_reference(batch.offline)
-        return super().prepare(batch, progress, iteration)
-
     def offline_loss(self, output: PolicyOutput, pairs: Batch) -> Tensor:
         """Returns L_FDO of a batch of pairs; 0 if it holds none."""
-        assert pairs.pairs is not None
-        chosen, rejected = self.implicit_reward(output, pairs)[pairs.pairs].unbind(1)
+        numbers = pairs.need("pairs")
+        chosen, rejected = self.implicit_reward(output, pairs)[numbers].unbind(1)
         divergence = self.config.divergence
         gap = o.conjugate_critic(rejected, divergence) - o.critic(chosen, divergence)
-        return gap.sum() / max(len(pairs.pairs), 1)
+        return gap.sum() / max(len(numbers), 1)
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the mixture of both losses."""

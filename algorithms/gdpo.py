@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import GRPO, group_presets
-from pairbench.batch import Batch
-from pairbench.errors import PairBenchError
-from pairbench.registry import register_algorithm
+from pairbench import (
+    Batch,
+    Field,
+    Needs,
+    PairBenchError,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("gdpo")
@@ -30,7 +32,7 @@ class GDPO(GRPO):
     """
 
     source = "GDPO, arXiv 2601.05242; TRL 1.16 GRPOTrainer (normalize_then_sum)"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={"beta": 0.0, "weights": (1.0, 0.1)},
         tabular={"beta": 0.0},
     )
@@ -50,12 +52,7 @@ class GDPO(GRPO):
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the normalised sum of the components' normalised distances."""
-        config, parts = self.config, batch.components
-        if parts is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with components: "
-                "have the task's collect() fill them when needs.components"
-            )
+        config, parts = self.config, batch.need("components")
         weights = config.weights or (1.0,) * parts.shape[1]
         if len(weights) != parts.shape[1]:
             raise PairBenchError(

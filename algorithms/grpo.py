@@ -2,74 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets, Settings
-from pairbench.batch import Batch, Signal
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Space, Spaces, log_uniform, uniform
-
-CONTROL = {
-    "contexts": 32,
-    "group_size": 4,
-    "segment": 8,
-    "epochs": 10,
-    "minibatches": 4,
-    "lr": 1e-3,
-}
-"""Sizes of the group methods on control tasks: 1,024 steps and 40 gradient steps an iteration."""
-
-CONTROL_CRITIC_FREE = {
-    "contexts": 4,
-    "group_size": 8,
-    "segment": 16,
-    "epochs": 5,
-    "minibatches": 4,
-    "lr": 1e-3,
-}
-"""The same where a segment's return alone is the score: longer segments, larger groups."""
-
-LANGUAGE = {"contexts": 8, "group_size": 8, "minibatches": 2, "lr": 2e-4}
-"""The same on language tasks: 64 completions and two gradient steps an iteration."""
-
-LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 3e-5}
-"""What SmolLM2-135M wants otherwise."""
-
-TABULAR = {"contexts": 32, "group_size": 8, "epochs": 4, "minibatches": 4, "lr": 0.03}
-
-LEARNING_RATES: Spaces = {
-    "control": {"lr": log_uniform(1e-4, 3e-3)},
-    "language": {"lr": log_uniform(3e-5, 2e-3)},
-    "language@smollm2-135m": {"lr": log_uniform(1e-6, 1e-4)},
-    "tabular": {"lr": log_uniform(3e-3, 0.3)},
-}
-"""What is searched for every method alike. Sizes are not: they are what makes budgets compare."""
-
-CLIPS: Space = {"clip_low": uniform(0.1, 0.4), "clip_high": uniform(0.1, 0.4)}
-
-KL_WEIGHT = log_uniform(1e-3, 0.3)
-
-
-def group_presets(
-    control: Settings | None = None,
-    critic_free: Settings | None = None,
-    language: Settings | None = None,
-    tabular: Settings | None = None,
-) -> Presets:
-    """Returns the presets of a group method: these sizes, and its own settings by kind of task."""
-    return {
-        "control": {**CONTROL, **(control or {})},
-        "control@critic-free": {**CONTROL_CRITIC_FREE, **(critic_free or {})},
-        "language": {**LANGUAGE, **(language or {})},
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
-        "tabular": {**TABULAR, **(tabular or {})},
-    }
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("grpo")
@@ -85,21 +36,16 @@ class GRPO(Algorithm):
     """
 
     source = "Shao et al., arXiv 2402.03300, equations 3 and 4; TRL 1.16 GRPOTrainer"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
     )
-    spaces: ClassVar[Spaces] = {
-        **LEARNING_RATES,
-        "any": CLIPS,
-        "language": {**LEARNING_RATES["language"], "beta": KL_WEIGHT},
-    }
+    spaces = shared.spaces(shared.CLIPS, language={"beta": shared.KL_WEIGHT})
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """Symbols of the paper."""
 
-        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-6
         clip_low: float = Field(0.2, gt=0, lt=1, description="epsilon below 1")
         clip_high: float = Field(0.2, gt=0, lt=1, description="epsilon above 1")
         delta: float | None = Field(
@@ -139,18 +85,10 @@ class GRPO(Algorithm):
     def needs(self) -> Needs:
         return Needs("groups", "scores", reference=self.config.beta > 0)
 
-    def scores(self, batch: Batch) -> Tensor:
-        """Returns the oracle's scores (B,).
-
-        Raises:
-            PairBenchError: the batch has none.
-        """
-        return o.scores(batch, self.name)
-
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the group's mean, in standard deviations."""
         return o.normalise_groups(
-            self.scores(batch), self.config.group_size, self.config.std, self.config.eps
+            batch.need("score"), self.config.group_size, self.config.std, self.config.eps
         )
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
@@ -192,9 +130,8 @@ class GRPO(Algorithm):
         """Returns the scalar that beta multiplies: KL to the reference, weighted as the loss is."""
         exact = output.kl_ref if self.config.penalty == "direct" else None
         if exact is None:
-            assert batch.ref_logp is not None
             factor = None if self.config.penalty == "k3" else log_ratio.exp()
-            exact = o.k3(output.logp, batch.ref_logp, factor)
+            exact = o.k3(output.logp, batch.need("ref_logp"), factor)
         return o.aggregate(exact, signal["weight"], self.config.aggregation)
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field
-
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("gvpo")
@@ -28,16 +31,13 @@ class GVPO(Algorithm):
     """
 
     source = "Zhang et al., arXiv 2504.19599, and its code (jszkc/GVPO)"
-    presets: ClassVar[Presets] = group_presets(
-        control={"beta": 1.0, "std": "population"},
-    )
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"beta": log_uniform(0.02, 5.0)}}
+    presets = shared.presets(control={"beta": 1.0, "std": "population"})
+    spaces = shared.spaces({"beta": log_uniform(0.02, 5.0)})
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """Symbols of the paper."""
 
-        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-6
         beta: float = Field(0.1, gt=0, description="temperature: reward per nat of log-ratio")
         std: o.Std = Field("none", description="standard deviation that scores are divided by")
         eps: float = Field(1e-8, ge=0, description="added to it")
@@ -50,7 +50,7 @@ class GVPO(Algorithm):
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "advantage" (B, 1), the score less its group's mean."""
-        config, score = self.config, o.scores(batch, self.name)
+        config, score = self.config, batch.need("score")
         advantage = o.normalise_groups(score, config.group_size, config.std, config.eps)
         return {"advantage": advantage.unsqueeze(1)}
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform, uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+    uniform,
+)
 
 TARGET = {"delta_0": 0.8, "relative": True, "gamma": 1.0, "fit": "forward", "beta": 0.05}
 
@@ -44,25 +50,20 @@ class HardPairGRPO(Algorithm):
     """
 
     source = "Yu, arXiv 2605.06375 (Hard-Pair-GRPO); group categorical: PairBench"
-    presets: ClassVar[Presets] = group_presets(
-        control={**TARGET, "kappa": 1.0},
-        language=TARGET,
-        tabular=TARGET,
-    )
-    spaces: ClassVar[Spaces] = {
-        **LEARNING_RATES,
-        "any": {
+    presets = shared.presets({**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET)
+    spaces = shared.spaces(
+        {
             "delta_0": uniform(0.2, 0.95),
             "alpha": log_uniform(0.05, 5.0),
             "beta": log_uniform(0.01, 0.2),
-        },
-    }
+        }
+    )
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """The paper's symbols and values, then those of the group categorical."""
 
-        group_size: int = Field(2, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-5, gt=0, le=10, description="Adam learning rate of the policy")
+        group_size = 2
+        lr = 1e-5
         delta_0: float = Field(0.02, gt=0, lt=1, description="mass to move in iteration 0")
         gamma: float = Field(0.98, gt=0, le=1, description="decay of delta per iteration")
         alpha: float = Field(0.5, ge=0, description="weight of the trust region")
@@ -105,12 +106,7 @@ class HardPairGRPO(Algorithm):
         For a group also "log_base" (B,), log b, and "scale" (B, T), mask / (tau L^kappa).
         """
         config = self.config
-        if batch.pairs is None:
-            raise PairBenchError(
-                "hard-pair-grpo needs a batch with pairs: "
-                "have the task's collect() fill it when needs.feedback is 'comparisons'"
-            )
-        wins = o.net_wins(batch.pairs, len(batch), batch.mask.dtype)
+        wins = o.net_wins(batch.need("pairs"), len(batch), batch.mask.dtype)
         flows = o.flow(wins, config.group_size)
         delta = self.delta(iteration)
         if config.target == "tabular":
@@ -126,13 +122,8 @@ class HardPairGRPO(Algorithm):
 
     def tabular_target(self, batch: Batch, flows: Tensor, delta: float) -> Tensor:
         """Returns pi_tar over all K responses, the same in each row of a group, shape (B, K)."""
-        if batch.old_dist is None:
-            raise PairBenchError(
-                "hard-pair-grpo with target='tabular' needs old_dist with the log-probabilities "
-                "of all responses: choose target='group' on this task"
-            )
         size = self.config.group_size
-        base = batch.old_dist[::size, 0].exp()
+        base = batch.need("old_dist")[::size, 0].exp()
         arms = batch.responses.view(-1, size)
         moved = torch.zeros_like(base).scatter_add_(1, arms, flows)
         target = base + o.capped_delta(delta, moved, base, self.config.zeta) * moved

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
-from pairbench.batch import Batch
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import Batch, Field, log_uniform, register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("krpo")
@@ -31,33 +24,30 @@ class KRPO(GRPO):
 
     source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
     ordered = True
-    presets: ClassVar[Presets] = group_presets(
-        control={"beta": 0.0},
-        tabular={"beta": 0.0},
+    presets = shared.presets(control={"beta": 0.0}, tabular={"beta": 0.0})
+    spaces = shared.spaces(
+        {**shared.CLIPS, "measurement_noise": log_uniform(1e-3, 1.0)},
+        language={"beta": shared.KL_WEIGHT},
     )
-    spaces: ClassVar[Spaces] = {
-        **GRPO.spaces,
-        "any": {**CLIPS, "measurement_noise": log_uniform(1e-3, 1.0)},
-    }
 
     class Config(GRPO.Config):
         """The filter's settings, then GRPO's; `std` has no effect here."""
 
-        group_size: int = Field(12, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(5e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        group_size = 12
+        lr = 5e-6
+        beta = 0.01
         process_noise: float = Field(1e-5, ge=0, description="Q, variance the score drifts by")
         measurement_noise: float = Field(1e-2, gt=0, description="R, variance of a score")
         initial_mean: float = Field(0.0, description="x before the first score")
         initial_variance: float = Field(1.0, gt=0, description="P before the first score")
         eps: float = Field(1e-8, ge=0, description="added to the square root of P")
-        beta: float = Field(0.01, ge=0, description="weight of the KL to the reference")
 
     config: Config
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): each score less the filter's mean, in its standard deviations."""
         config = self.config
-        groups = o.scores(batch, self.name).view(-1, config.group_size)
+        groups = batch.need("score").view(-1, config.group_size)
         mean, variance = torch.full_like(groups[:, 0], config.initial_mean), config.initial_variance
         columns = []
         for score in groups.unbind(1):

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, TABULAR
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Presets,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("orpo")
@@ -30,15 +35,15 @@ class ORPO(Algorithm):
     presets: ClassVar[Presets] = {
         "language": {"contexts": 64, "minibatches": 2, "lr": 7e-4, "lam": 1.0},
         "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
-        "tabular": {**TABULAR, "data": "on-policy"},
+        "tabular": {**shared.TABULAR, "data": "on-policy"},
     }
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {"lam": log_uniform(0.03, 3.0)}}
+    spaces = shared.spaces({"lam": log_uniform(0.03, 3.0)})
 
     class Config(Algorithm.Config):
         """Symbols of the paper; `group_size` counts for on-policy data only."""
 
+        lr = 8e-6
         group_size: int = Field(2, ge=2, description="G, responses a fresh pair is chosen from")
-        lr: float = Field(8e-6, gt=0, le=10, description="Adam learning rate of the policy")
         lam: float = Field(0.1, ge=0, description="lambda, weight of the odds-ratio term")
         data: Literal["offline", "on-policy"] = Field(
             "offline", description="where pairs come from"
@@ -59,17 +64,11 @@ class ORPO(Algorithm):
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns nothing: the loss needs the batch alone."""
-        if batch.pairs is None:
-            raise PairBenchError(
-                "orpo needs a batch with pairs: "
-                "have the task's collect() fill it when needs.data is 'pairs'"
-            )
         return {}
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the NLL of preferred responses - lambda mean log sigmoid(log odds ratio)."""
-        pairs = batch.pairs
-        assert pairs is not None
+        pairs = batch.need("pairs")
         length = batch.mask.sum(1)
         total = (output.logp * batch.mask).sum(1)
         preferred, rejected = o.log_odds(total / length)[pairs].unbind(1)

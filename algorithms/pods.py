@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, group_presets
-from pairbench.batch import Batch, pick
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, integers
+from pairbench import Batch, Field, integers, objectives as o, pick, register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("pods")
@@ -28,7 +24,7 @@ class PODS(GRPO):
     """
 
     source = "PODS, arXiv 2504.13818 (max-variance down-sampling)"
-    presets: ClassVar[Presets] = group_presets(
+    presets = shared.presets(
         control={
             "contexts": 16,
             "group_size": 8,
@@ -39,7 +35,9 @@ class PODS(GRPO):
         },
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
     )
-    spaces: ClassVar[Spaces] = {**GRPO.spaces, "any": {**CLIPS, "keep": integers(2, 8)}}
+    spaces = shared.spaces(
+        {**shared.CLIPS, "keep": integers(2, 8)}, language={"beta": shared.KL_WEIGHT}
+    )
 
     class Config(GRPO.Config):
         """GRPO's settings; `group_size` is n."""
@@ -57,10 +55,10 @@ class PODS(GRPO):
     def select(self, batch: Batch) -> Batch:
         """Returns groups of `keep` rows."""
         config = self.config
-        rows = o.most_varied(self.scores(batch), config.group_size, config.keep)
+        rows = o.most_varied(batch.need("score"), config.group_size, config.keep)
         return pick(batch, rows, config.keep)
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the score's distance from the mean of what was kept of its group."""
         config = self.config
-        return o.normalise_groups(self.scores(batch), config.keep, config.std, config.eps)
+        return o.normalise_groups(batch.need("score"), config.keep, config.std, config.eps)

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field
-
-from pairbench import objectives as o
-from pairbench.algorithm import Loss, Presets
-from pairbench.algorithms.grpo import group_presets
+from pairbench import Batch, Loss, PolicyOutput, Signal, objectives as o, register_algorithm
 from pairbench.algorithms.gvpo import GVPO
-from pairbench.batch import Batch, Signal
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
 
 
 @register_algorithm("policy-mirror-descent")
@@ -27,16 +18,11 @@ class PolicyMirrorDescent(GVPO):
     """
 
     source = "Kimi Team, arXiv 2501.12599; Xu et al., arXiv 2602.05933, abstract"
-    presets: ClassVar[Presets] = group_presets(
-        control={"beta": 1.0, "std": "population"},
-    )
 
     class Config(GVPO.Config):
         """GVPO's settings; beta is the papers' tau."""
 
-        beta: float = Field(0.5, gt=0, description="temperature tau: reward per nat of log-ratio")
-
-    config: Config
+        beta = 0.5
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the mean squared residual."""

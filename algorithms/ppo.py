@@ -6,17 +6,23 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import KL_WEIGHT, LEARNING_RATES
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform, uniform
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Presets,
+    Signal,
+    log_uniform,
+    objectives as o,
+    register_algorithm,
+    shared,
+    uniform,
+)
 
 
 @register_algorithm("ppo")
@@ -59,13 +65,12 @@ class PPO(Algorithm):
             "critic_lr": 0.03,
         },
     }
-    spaces: ClassVar[Spaces] = {
-        **LEARNING_RATES,
-        "any": {"clip": uniform(0.1, 0.4), "critic_lr": log_uniform(1e-4, 1e-2)},
-        "control": {**LEARNING_RATES["control"], "lam": uniform(0.9, 0.99)},
-        "language": {**LEARNING_RATES["language"], "kl_coef": KL_WEIGHT},
-        "tabular": {**LEARNING_RATES["tabular"], "critic_lr": log_uniform(3e-3, 0.3)},
-    }
+    spaces = shared.spaces(
+        {"clip": uniform(0.1, 0.4), "critic_lr": log_uniform(1e-4, 1e-2)},
+        control={"lam": uniform(0.9, 0.99)},
+        language={"kl_coef": shared.KL_WEIGHT},
+        tabular={"critic_lr": log_uniform(3e-3, 0.3)},
+    )
 
     class Config(Algorithm.Config):
         """Symbols of the paper; `segment` is T, `contexts` the number of parallel actors N."""
@@ -96,21 +101,11 @@ class PPO(Algorithm):
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
         """Returns "advantage" and "return", (B, T) each."""
         config = self.config
-        reward, value = batch.step_reward, batch.value
-        next_value, boundary = batch.next_value, batch.boundary
-        if reward is None or value is None or next_value is None or boundary is None:
-            raise PairBenchError(
-                "ppo needs a batch with step_reward, value, next_value and boundary: "
-                "have the task's collect() fill them when needs.data is 'steps'"
-            )
+        reward, value = batch.need("step_reward"), batch.need("value")
+        next_value, boundary = batch.need("next_value"), batch.need("boundary")
         if config.kl_coef:
-            if batch.ref_logp is None:
-                raise PairBenchError(
-                    "ppo with kl_coef > 0 needs a batch with ref_logp: "
-                    "have the task's collect() fill it when needs.reference is true"
-                )
             estimate = o.k1 if config.kl_estimator == "k1" else o.k3
-            penalty = estimate(batch.old_logp, batch.ref_logp) * batch.mask
+            penalty = estimate(batch.old_logp, batch.need("ref_logp")) * batch.mask
             reward = reward - config.kl_coef * penalty
         advantage = o.gae(reward, value, next_value, boundary, config.gamma, config.lam)
         target = advantage + value
@@ -139,8 +134,8 @@ class PPO(Algorithm):
             output.logp - batch.old_logp, advantage, weights, config.clip, config.clip, scale=scale
         )
         if config.vf_coef:
-            value, old, target = output.value, batch.value, signal["return"]
-            assert value is not None and old is not None
+            value, old, target = output.value, batch.need("value"), signal["return"]
+            assert value is not None
             if plain and config.value_clip is None:
                 error = F.mse_loss(value, target)
             else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pairbench.algorithm import Floor
-from pairbench.registry import register_algorithm
+from pairbench import Floor, register_algorithm
 
 
 @register_algorithm("reference")

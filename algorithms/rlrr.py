@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
-from pairbench.batch import Batch
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces
+from pairbench import Batch, Field, register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("rlrr")
@@ -32,12 +27,13 @@ class RLRR(GRPO):
     """
 
     source = "Niu et al., arXiv 2601.23058, equations 1 and 3 to 6 as third-party code cites them"
-    presets: ClassVar[Presets] = group_presets()
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
+    presets = shared.presets()
+    spaces = shared.spaces(shared.CLIPS)
 
     class Config(GRPO.Config):
         """The paper's symbols, then GRPO's settings; `std` and `eps` have no effect here."""
 
+        beta = 0.0
         form: Literal["prr", "hrr"] = Field("prr", description="ranks alone, or with correctness")
         tau: float = Field(0.1, ge=0, description="weight of ranks (hrr)")
         xi: float = Field(1e-3, ge=0, description="bound of advantages of the wrong sign (hrr)")
@@ -45,14 +41,13 @@ class RLRR(GRPO):
             2048, ge=1, description="lambda, steps that count as one length in ranks (hrr)"
         )
         threshold: float = Field(0.0, description="least score that is correct (hrr)")
-        beta: float = Field(0.0, ge=0, description="weight of the KL to the reference")
 
     config: Config
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the rank's reward less its mean over the group."""
         config = self.config
-        score = o.scores(batch, self.name).view(-1, config.group_size)
+        score = batch.need("score").view(-1, config.group_size)
         if config.form == "prr":
             rank = dense_rank(score.unsqueeze(0)).to(score)
             worst = rank.amax(1, keepdim=True)

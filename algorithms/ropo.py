@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
+from pairbench import Field, log_uniform, objectives as o, register_algorithm, shared
 from pairbench.algorithms.dpo import DPO
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces, log_uniform
 
 
 @register_algorithm("ropo")
@@ -27,11 +24,7 @@ class ROPO(DPO):
     """
 
     source = "ROPO, arXiv 2404.04102 (loss; formula from a secondary source)"
-    presets: ClassVar[Presets] = DPO.presets
-    spaces: ClassVar[Spaces] = {
-        **DPO.spaces,
-        "any": {**DPO.spaces["any"], "alpha": log_uniform(2.0, 50.0)},
-    }
+    spaces = shared.spaces({**DPO.spaces["any"], "alpha": log_uniform(2.0, 50.0)})
 
     class Config(DPO.Config):
         """DPO's settings; its forms of the loss do not apply."""

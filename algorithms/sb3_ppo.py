@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from pydantic import Field
 
-from pairbench.algorithm import External, Needs, Presets
-from pairbench.errors import DivergedError, PairBenchError
-from pairbench.registry import register_algorithm
+from pairbench import (
+    DivergedError,
+    External,
+    Field,
+    Needs,
+    PairBenchError,
+    Presets,
+    register_algorithm,
+)
 from pairbench.seeding import derive
 
 if TYPE_CHECKING:

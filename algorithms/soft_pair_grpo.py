@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 
-from pairbench import objectives as o
-from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, KL_WEIGHT, LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces
+from pairbench import (
+    Batch,
+    Field,
+    Needs,
+    PolicyOutput,
+    Signal,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("soft-pair-grpo")
@@ -29,16 +31,13 @@ class SoftPairGRPO(GRPO):
     """
 
     source = "Yu, arXiv 2605.06375 (Soft-Pair-GRPO)"
-    presets: ClassVar[Presets] = group_presets(
-        control={"log_std_floor": -20.0},
-        critic_free={"log_std_floor": None},
-    )
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": {**CLIPS, "beta": KL_WEIGHT}}
+    presets = shared.presets({"log_std_floor": -20.0}, critic_free={"log_std_floor": None})
+    spaces = shared.spaces({**shared.CLIPS, "beta": shared.KL_WEIGHT})
 
     class Config(GRPO.Config):
         """GRPO's settings; `std`, `eps` and `penalty` have no effect here."""
 
-        lr: float = Field(1e-5, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-5
         beta: float = Field(0.01, ge=0, description="weight of KL(pi_theta || pi_old)")
         pairing: Literal["all-pairs", "disjoint-pairs"] = Field(
             "all-pairs", description="which pairs of a group are compared"
@@ -52,13 +51,8 @@ class SoftPairGRPO(GRPO):
 
     def advantages(self, batch: Batch) -> Tensor:
         """Returns (B,): the mean of the +1 and -1 rewards of the pairs a response could be in."""
-        if batch.pairs is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with pairs: "
-                "have the task's collect() fill it when needs.feedback is 'comparisons'"
-            )
         opponents = self.config.group_size - 1 if self.config.pairing == "all-pairs" else 1
-        return o.net_wins(batch.pairs, len(batch), batch.mask.dtype) / opponents
+        return o.net_wins(batch.need("pairs"), len(batch), batch.mask.dtype) / opponents
 
     def regulariser(
         self, output: PolicyOutput, batch: Batch, signal: Signal, log_ratio: Tensor

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field
-
-from pairbench import objectives as o
-from pairbench.algorithm import Presets
-from pairbench.algorithms.grpo import CLIPS, GRPO, LEARNING_RATES, group_presets
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces
+from pairbench import register_algorithm, shared
+from pairbench.algorithms.grpo import GRPO
 
 
 @register_algorithm("tic-grpo")
@@ -24,16 +17,13 @@ class TICGRPO(GRPO):
     """
 
     source = "Pang and Jin, arXiv 2508.02833, abstract; clip, std and KL: PairBench's reading"
-    presets: ClassVar[Presets] = group_presets()
-    spaces: ClassVar[Spaces] = {**LEARNING_RATES, "any": CLIPS}
+    presets = shared.presets()
+    spaces = shared.spaces(shared.CLIPS)
 
     class Config(GRPO.Config):
         """GRPO's settings at TIC-GRPO's values."""
 
-        ratio_level: o.RatioLevel = Field(
-            "trajectory",
-            description="ratio per step, exp of the mean log-ratio, or of whole responses",
-        )
-        std: o.Std = Field("population", description="standard deviation that scales advantages")
-        eps: float = Field(1e-8, ge=0, description="added to it")
-        beta: float = Field(0.0, ge=0, description="weight of the KL to the reference")
+        ratio_level = "trajectory"
+        std = "population"
+        eps = 1e-8
+        beta = 0.0

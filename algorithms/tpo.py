@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 
-from pairbench import objectives as o
-from pairbench.algorithm import Algorithm, Loss, Needs, Presets
-from pairbench.algorithms.grpo import LEARNING_RATES, group_presets
-from pairbench.batch import Batch, Signal
-from pairbench.errors import PairBenchError
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
-from pairbench.space import Spaces
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    GroupConfig,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    objectives as o,
+    register_algorithm,
+    shared,
+)
 
 
 @register_algorithm("tpo")
@@ -33,18 +37,13 @@ class TPO(Algorithm):
     """
 
     source = "Target Policy Optimization, arXiv 2604.06159 (target and cross-entropy)"
-    presets: ClassVar[Presets] = group_presets(
-        control={"base": "snis"},
-        language={"base": "snis"},
-        tabular={"base": "snis"},
-    )
-    spaces: ClassVar[Spaces] = LEARNING_RATES
+    presets = shared.presets({"base": "snis"}, language={"base": "snis"}, tabular={"base": "snis"})
+    spaces = shared.spaces()
 
-    class Config(Algorithm.Config):
+    class Config(GroupConfig):
         """Settings."""
 
-        group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
-        lr: float = Field(1e-6, gt=0, le=10, description="Adam learning rate of the policy")
+        lr = 1e-6
         base: Literal["restricted", "snis"] = Field(
             "restricted", description="p_old: pi_old restricted to the group, or uniform"
         )
@@ -63,17 +62,12 @@ class TPO(Algorithm):
         And "entropy" (B,), -q log q, which makes a divergence to q a cross-entropy.
         """
         config = self.config
-        if batch.score is None:
-            raise PairBenchError(
-                f"{self.name} needs a batch with score: "
-                "have the task's collect() fill it when needs.feedback is 'scores'"
-            )
         size = config.group_size
         if config.base == "snis":
             log_base = torch.full_like(batch.old_logp[:, 0], -math.log(size))
         else:
             log_base = (batch.old_logp * batch.mask).sum(1).view(-1, size).log_softmax(1).view(-1)
-        u = o.normalise_groups(batch.score, size, config.std, config.eps)
+        u = o.normalise_groups(batch.need("score"), size, config.std, config.eps)
         target = o.tilted_target(log_base, u, size)
         return {
             "target": target,

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
-from pairbench.algorithm import Needs, Presets
-from pairbench.algorithms.grpo import LANGUAGE, LANGUAGE_SMOLLM2
+from pairbench import Field, Needs, Presets, register_algorithm, shared
 from pairbench.language.trl.rows import TRLRow
 from pairbench.language.trl.train import CutPrompts, Job, completions_trainer
-from pairbench.registry import register_algorithm
 
 
 @register_algorithm("trl-grpo")
@@ -26,8 +22,8 @@ class TRLGRPO(TRLRow):
 
     source = "TRL 1.16.0, trl.GRPOTrainer"
     presets: ClassVar[Presets] = {
-        "language": LANGUAGE,
-        "language@smollm2-135m": LANGUAGE_SMOLLM2,
+        "language": shared.LANGUAGE,
+        "language@smollm2-135m": shared.LANGUAGE_SMOLLM2,
     }
 
     class Config(TRLRow.Config):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import Field
-
-from pairbench.algorithm import Needs, Presets
+from pairbench import Field, Needs, Presets, register_algorithm
 from pairbench.algorithms.orpo import ORPO
 from pairbench.language.trl.rows import TRLRow
 from pairbench.language.trl.train import Job, Silent, pairs_as_ids
-from pairbench.registry import register_algorithm
 
 
 @register_algorithm("trl-orpo")

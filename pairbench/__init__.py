@@ -1,38 +1,127 @@
 """PairBench: a benchmark of preference-based policy optimisation, one runner for every method.
 
-The verbs of the command line are here too, imported on first use: `pairbench.run`,
-`pairbench.tune`, `pairbench.load_records`, `pairbench.query`, `pairbench.compare`, and
-`pairbench.leaderboard`, which returns the boards of a results folder and is also the module that
-builds and renders them.
+Here stand the words that a method or a task is written in (`from pairbench import Algorithm,
+Batch, ...`; see also the modules `objectives` and `shared`), and the verbs of the command line:
+`run`, `tune`, `compare`, `leaderboard`, `load_records`, `query`. `pairbench.leaderboard` returns
+the boards of a results folder and is also the package that builds and renders them.
+
+Each is imported on first use, so that `import pairbench` loads nothing else.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import Field
+
     from pairbench import leaderboard
+    from pairbench.algorithm import (
+        Algorithm,
+        AlgorithmConfig,
+        External,
+        Floor,
+        GroupConfig,
+        Loss,
+        Method,
+        Needs,
+        Presets,
+    )
+    from pairbench.batch import Batch, Signal, pick
+    from pairbench.errors import DivergedError, PairBenchError
+    from pairbench.evaluation import Cost, Evaluation
     from pairbench.experiments.runner import run
     from pairbench.experiments.tuning import tune
     from pairbench.leaderboard.compare import compare
+    from pairbench.policy import ParameterGroup, Policy, PolicyOutput
+    from pairbench.registry import register_algorithm, register_task
     from pairbench.results.load import load_records
     from pairbench.results.query import query
+    from pairbench.seeding import Streams
+    from pairbench.space import Spaces, choice, integers, log_uniform, uniform
+    from pairbench.task import Task, TaskConfig, TunableConfig
+    from pairbench.teacher import Teacher, TeacherConfig
 
-__all__ = ["compare", "leaderboard", "load_records", "query", "run", "tune"]
+    __version__: str
+
+__all__ = [
+    "Algorithm",
+    "AlgorithmConfig",
+    "Batch",
+    "Cost",
+    "DivergedError",
+    "Evaluation",
+    "External",
+    "Field",
+    "Floor",
+    "GroupConfig",
+    "Loss",
+    "Method",
+    "Needs",
+    "PairBenchError",
+    "ParameterGroup",
+    "Policy",
+    "PolicyOutput",
+    "Presets",
+    "Signal",
+    "Spaces",
+    "Streams",
+    "Task",
+    "TaskConfig",
+    "Teacher",
+    "TeacherConfig",
+    "TunableConfig",
+    "__version__",
+    "choice",
+    "compare",
+    "integers",
+    "leaderboard",
+    "load_records",
+    "log_uniform",
+    "pick",
+    "query",
+    "register_algorithm",
+    "register_task",
+    "run",
+    "tune",
+    "uniform",
+]
 
 _HOMES = {
-    "compare": "pairbench.leaderboard",
-    "load_records": "pairbench.results.load",
-    "query": "pairbench.results.query",
-    "run": "pairbench.experiments.runner",
-    "tune": "pairbench.experiments.tuning",
+    "pairbench.algorithm": (
+        "Algorithm AlgorithmConfig External Floor GroupConfig Loss Method Needs Presets"
+    ),
+    "pairbench.batch": "Batch Signal pick",
+    "pairbench.errors": "DivergedError PairBenchError",
+    "pairbench.evaluation": "Cost Evaluation",
+    "pairbench.experiments.runner": "run",
+    "pairbench.experiments.tuning": "tune",
+    "pairbench.leaderboard.compare": "compare",
+    "pairbench.policy": "ParameterGroup Policy PolicyOutput",
+    "pairbench.registry": "register_algorithm register_task",
+    "pairbench.results.load": "load_records",
+    "pairbench.results.query": "query",
+    "pairbench.seeding": "Streams",
+    "pairbench.space": "Spaces choice integers log_uniform uniform",
+    "pairbench.task": "Task TaskConfig TunableConfig",
+    "pairbench.teacher": "Teacher TeacherConfig",
+    "pydantic": "Field",
 }
 
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-def __getattr__(name: str) -> Any:
-    if name == "leaderboard":
-        return import_module("pairbench.leaderboard")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'pairbench' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if not TYPE_CHECKING:  # so that a name which is not there is an error to a type checker too
+
+    def __getattr__(name: str) -> Any:
+        if name == "leaderboard":
+            return import_module("pairbench.leaderboard")
+        if name == "__version__":
+            return version("pairbench")
+        if name in _HOME:
+            return getattr(import_module(_HOME[name]), name)
+        raise AttributeError(f"module 'pairbench' has no attribute {name!r}")

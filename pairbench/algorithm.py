@@ -158,6 +158,12 @@ class AlgorithmConfig(BaseModel, metaclass=Inheriting):
     )
 
 
+class GroupConfig(AlgorithmConfig):
+    """Settings of a method that compares the responses of a group: two at least."""
+
+    group_size: int = Field(8, ge=2, description="G, responses per context, at least 2")
+
+
 class Method(ABC):
     """Whatever can have a row on a leaderboard, before it is said how it comes by its policy.
 

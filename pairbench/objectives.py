@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pairbench.batch import Batch
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 
 RatioLevel = Literal["token", "sequence_mean", "trajectory"]
@@ -390,23 +389,6 @@ def group_fit(
         log_ratio, scale, log_base, target, size, fit
     )
     return loss
-
-
-# Scores of groups
-
-
-def scores(batch: Batch, name: str) -> Tensor:
-    """Returns `batch.score` (B,).
-
-    Raises:
-        PairBenchError: the batch has none; it says that the method `name` needs them.
-    """
-    if batch.score is None:
-        raise PairBenchError(
-            f"{name} needs a batch with score: "
-            "have the task's collect() fill it when needs.feedback is 'scores'"
-        )
-    return batch.score
 
 
 # A regression on the group: GVPO and policy mirror descent

@@ -7,7 +7,7 @@ A `Task` is facts: it can be asked about before, and without, any run. `Task.beg
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -163,6 +163,22 @@ class Task(ABC):
     @abstractmethod
     def skip(self, algorithm: Method) -> str | None:
         """Returns one sentence on why this task cannot run `algorithm`, or None."""
+
+    def declared(self) -> tuple[Measure, ...]:
+        """Returns what the measures of this task's evaluations mean: `measures`, by default.
+
+        Raises:
+            PairBenchError: a setting asks for a measure that cannot be had.
+        """
+        return self.measures
+
+    @classmethod
+    def code(cls, settings: Mapping[str, Any]) -> Sequence[str]:
+        """Returns what in the settings names code that a run would execute.
+
+        A person may name code. A record may not: one with any is not run again from its file.
+        """
+        return ()
 
     def check(self) -> None:
         """Raises `PairBenchError` if what the task needs (data, say) is out of reach.

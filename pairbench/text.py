@@ -25,6 +25,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def error_line(error: BaseException) -> str:
+    """Returns the kind of an error of foreign code and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns the end of a sentence that says that there is no `name`.
 

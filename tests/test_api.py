@@ -1,7 +1,10 @@
-"""The verbs in Python are those of the command line."""
+"""`import pairbench`: the words of a method or a task, the verbs, and nothing loaded for them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -32,11 +35,21 @@ def test_run_needs_a_worker(tmp_path: Path, workers: int) -> None:
         pairbench.run(**bandit, results=tmp_path, workers=workers)
 
 
-@pytest.mark.parametrize("name", pairbench.__all__)
-def test_every_verb_is_there(name: str) -> None:
-    assert callable(getattr(pairbench, name))
+def test_every_name_is_there() -> None:
+    found = {name: getattr(pairbench, name) for name in pairbench.__all__}
+    assert all(callable(found[name]) for name in found if not name.startswith("__"))
+    assert set(found) == {*pairbench._HOME, "__version__", "leaderboard"}
+    assert dir(pairbench) == sorted(found)
+    assert found["__version__"] == version("pairbench")
 
 
-def test_nothing_else_is() -> None:
+def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'reproduces'"):
-        _ = pairbench.reproduces
+        _ = pairbench.reproduces  # type: ignore[attr-defined]
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    script = "import pairbench, sys; dir(pairbench); print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert {"torch", "numpy", "pydantic"}.isdisjoint(ran.stdout.split())

@@ -23,17 +23,7 @@ FILES = {
 """Places in a new package, and the templates that fill them."""
 
 IMPORTED = frozenset(
-    {
-        "Algorithm",
-        "Batch",
-        "ClassVar",
-        "Field",
-        "Loss",
-        "Needs",
-        "PolicyOutput",
-        "Presets",
-        "Signal",
-    }
+    {"Algorithm", "Batch", "Field", "GroupConfig", "Loss", "Needs", "PolicyOutput", "Signal"}
 )
 """Names that a new module imports, which its class must not take."""
 

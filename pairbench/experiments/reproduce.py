@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Execution, Job, Launcher
 from pairbench.experiments.launch.local import Local
+from pairbench.registry import get_task
 from pairbench.results.columns import read_series
 from pairbench.results.find import find_record
 from pairbench.results.marks import Reproduction, Verdict, keep
@@ -104,13 +105,19 @@ def rebuild(
         iterations: compare the first so many only; None for the whole run.
 
     Raises:
-        PairBenchError: the record is not of a finished run, its task is of another version here,
-            only its beginning was asked for where it has no series, or the new run failed.
+        PairBenchError: the record is not of a finished run, its settings name code to run, its
+            task is of another version here, only its beginning was asked for where it has no
+            series, or the new run failed.
     """
     if record.status != "finished":
         raise PairBenchError(
             f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
             "choose another record"
+        )
+    if code := get_task(record.task).code(record.task_config):
+        raise PairBenchError(
+            f"{name_of(record)} names code to run ({', '.join(map(str, code))}), which is not done "
+            "on the word of a record: run its settings anew and compare"
         )
     if iterations is not None and not (series and len(next(iter(series.values())))):
         raise PairBenchError(

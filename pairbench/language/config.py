@@ -15,6 +15,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(names: tuple[str, ...]) -> bool:
+    return not names
+
+
 class LanguageConfig(TeacherConfig):
     """Settings of a language task; those of the teacher's noise are inherited."""
 
@@ -43,3 +47,8 @@ class LanguageConfig(TeacherConfig):
     )
     gold: str | None = Field(None, description="one as gold judge", exclude_if=_is_none)
     micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
+    metrics: tuple[str, ...] = Field(
+        (),
+        description="further metrics of `evaluate`: exact_match, module:Class or a script's path",
+        exclude_if=_is_empty,
+    )

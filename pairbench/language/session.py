@@ -21,7 +21,7 @@ from pairbench.language.config import LanguageConfig
 from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_id, prompt_text
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
-from pairbench.language.metrics import completion_measures
+from pairbench.language.metrics import FurtherMetrics, completion_measures, inputs_of
 from pairbench.language.policy.encoding import encode_answers, encode_prompts
 from pairbench.language.policy.models import LanguageModel
 from pairbench.language.policy.policy import LanguagePolicy, Lora
@@ -54,6 +54,7 @@ class Materials:
         proxy: the judge that training sees, or None.
         gold: the judge that only the evaluation sees, or None.
         components: judges that score one thing each, where the algorithm asks for such scores.
+        metrics: what completions are measured by beside the measures of every language task.
         gold_ranks: whether rows are ranked by the gold judge rather than by preference accuracy.
     """
 
@@ -65,6 +66,7 @@ class Materials:
     proxy: Oracle | None
     gold: Oracle | None
     components: tuple[Judge, ...]
+    metrics: FurtherMetrics
     gold_ranks: bool
 
 
@@ -309,15 +311,17 @@ class LanguageSession(Session):
 
     def _texts(self, responses: Tensor) -> list[str]:
         tokenizer = self.materials.model.tokenizer
-        rows = [row[row >= 0].tolist() for row in responses]
-        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+        texts = tokenizer.batch_decode(_rows(responses), skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
     def evaluate(self, final: bool) -> Evaluation:
         now, before = self._look(), self._initial.look
         self.cost.evaluation_steps += int(now.mask.sum())
         self._last = now
         reference = self.policy.reference_logp(self.held_out.ids, now.responses, now.mask)
+        inputs = inputs_of(self.held_out.pairs, now.texts, _rows(now.responses))
         measures = {
+            **self.materials.metrics.compute(inputs),
             "kl_ref": float(((now.logp - reference) * now.mask).sum() / len(now.mask)),
             **now.measures,
             "variety_of_sft": now.measures["variety"] / max(before.measures["variety"], 1e-9),
@@ -349,7 +353,8 @@ class LanguageSession(Session):
             for name, judge in ((GOLD, self.materials.gold), (PROXY, self.materials.proxy))
             if judge is not None
         }
-        return Look(responses, mask, logp, texts, scores, completion_measures(texts, responses))
+        measures = completion_measures(texts, _rows(responses))
+        return Look(responses, mask, logp, texts, scores, measures)
 
     def texts(self) -> dict[str, list[str]]:
         """The last evaluation's completions; prompts are named by `prompt_id`, not copied."""
@@ -422,6 +427,11 @@ def check_asked(task: str, algorithm: Method) -> None:
             f"{task} gives one pair a group under best-worst queries only; "
             f"{algorithm.name} must ask for those in place of {needs.queries}"
         )
+
+
+def _rows(responses: Tensor) -> list[list[int]]:
+    """Returns the ids of each response (N, T) without padding."""
+    return [row[row >= 0].tolist() for row in responses]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:

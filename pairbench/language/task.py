@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Measure
 from pairbench.language.config import LanguageConfig
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Preferences
@@ -22,6 +23,7 @@ from pairbench.language.judges.panel import (
     oracle,
 )
 from pairbench.language.measures import MEASURES
+from pairbench.language.metrics import OURS, FurtherMetrics, inputs_of
 from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.tiny import Tiny
 from pairbench.language.session import LanguageSession, Materials, check_asked
@@ -120,8 +122,26 @@ class LanguageTask(Task):
     def _oracle(self, role: Role, model: str | None) -> Oracle | None:
         return oracle(self.dataset, role) if model is None else RewardModel(role, model)
 
+    @cached_property
+    def metrics(self) -> FurtherMetrics:
+        """What completions are measured by beside `measures`, as the setting says."""
+        return FurtherMetrics(self.config.metrics)
+
+    def declared(self) -> tuple[Measure, ...]:
+        if not self.config.metrics:
+            return self.measures
+        pairs = self.data.pairs[:2]
+        texts = [pair.rejected for pair in pairs]
+        example = inputs_of(pairs, texts, [list(text.encode()) for text in texts])
+        further = self.metrics.measures(example, [measure.name for measure in self.measures])
+        return (*self.measures, *further)
+
+    @classmethod
+    def code(cls, settings: Mapping[str, Any]) -> list[str]:
+        return [name for name in settings.get("metrics", ()) if name not in OURS]
+
     def check(self) -> None:
-        _ = self.data, self.proxy, self.gold
+        _ = self.data, self.proxy, self.gold, self.declared()
 
     def data_sha256(self) -> str | None:
         return self.data.sha256
@@ -166,6 +186,7 @@ class LanguageTask(Task):
             proxy=self.proxy,
             gold=self.gold,
             components=components,
+            metrics=self.metrics,
             gold_ranks=self.caveat is None,
         )
         return LanguageSession(materials, algorithm, streams)
@@ -185,4 +206,5 @@ class LanguageTask(Task):
                 for name, card in judge.cards.items()
             }
             | {part.card.name: part.card.short() for part in self._components(needs)},
+            **({"metrics": self.metrics.provenance()} if self.config.metrics else {}),
         }

@@ -114,7 +114,7 @@ def train(
         regime=method.regime,
         step_unit=task.unit,
         scores_of=task.scores_of,
-        measures=task.measures,
+        measures=task.measures if failure else task.declared(),
         curve=run.curve if run else [],
         evaluation=run.evaluation if run and whole and not failure else None,
         stability=stability(run) if run and not failure else Stability(),

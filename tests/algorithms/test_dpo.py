@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 
 from pairbench.algorithms.dpo import DPO
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import close, fixture_d
 
@@ -76,13 +75,6 @@ def test_what_it_needs_follows_where_pairs_come_from() -> None:
 def test_bad_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(setting))):
         DPO.Config.model_validate(setting)
-
-
-def test_batches_that_lack_a_field_are_refused_in_words() -> None:
-    batch, _ = fixture_d()
-    for lacking in (replace(batch, pairs=None), replace(batch, ref_logp=None)):
-        with pytest.raises(PairBenchError, match="ref_logp"):
-            DPO(DPO.Config()).prepare(lacking, 0.0, 0)
 
 
 def test_the_margin_ignores_padding() -> None:

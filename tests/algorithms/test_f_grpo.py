@@ -14,7 +14,6 @@ from torch import Tensor
 from pairbench import objectives as o
 from pairbench.algorithms.f_grpo import FGRPO
 from pairbench.batch import join
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import LOGP, close, fixture_f, tensor
 from tests.support.group_methods import make, on_f, pair_advantages, push
@@ -152,12 +151,3 @@ def test_far_from_the_reference_the_other_side_overflows_nothing(divergence: str
     logp = batch.old_logp.clone().requires_grad_()
     value = method.loss(PolicyOutput(logp), batch, method.prepare(batch, 0.0, 0)).value
     assert bool(torch.isfinite(torch.autograd.grad(value, logp)[0]).all())
-
-
-def test_a_batch_that_lacks_a_field_is_refused_in_words() -> None:
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="f-grpo needs a batch with score"):
-        make(FGRPO).prepare(replace(batch, score=None), 0.0, 0)
-    with pytest.raises(PairBenchError, match="ref_logp"):
-        make(FGRPO).prepare(replace(batch, ref_logp=None), 0.0, 0)
-    make(FGRPO, reference="sampler").prepare(replace(batch, ref_logp=None), 0.0, 0)

@@ -10,7 +10,6 @@ import torch
 
 from pairbench.algorithms.f_hal import FHAL
 from pairbench.batch import Batch
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from pairbench.tasks.halfcheetah_v4 import HalfCheetah
 from tests.algorithms.test_f_grpo import GOLDEN
@@ -73,9 +72,6 @@ def test_what_it_needs() -> None:
     needs = method.needs
     assert (needs.data, needs.feedback, needs.offline) == ("groups+pairs", "scores", True)
     assert method.regime == "on-policy groups, scores, and offline pairs"
-    batch, _ = fixtures()
-    with pytest.raises(PairBenchError, match=r"f-hal needs a batch with offline pairs"):
-        method.prepare(replace(batch, offline=None), 0.0, 0)
 
 
 def test_control_tasks_say_why_not() -> None:

@@ -64,9 +64,6 @@ def test_what_it_needs_and_says() -> None:
     method = GDPO(GDPO.Config(group_size=2))
     assert method.needs.components
     assert method.regime == "on-policy groups, several scores"
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="needs a batch with components"):
-        method.prepare(batch, 0.0, 0)
     three = GDPO(GDPO.Config(group_size=2, weights=(1.0, 1.0, 1.0)))
     with pytest.raises(PairBenchError, match="weights has 3 numbers"):
         three.prepare(of_pairs(), 0.0, 0)

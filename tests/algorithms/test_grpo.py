@@ -10,7 +10,6 @@ import torch
 from pydantic import ValidationError
 
 from pairbench.algorithms.grpo import GRPO
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import LOGP, MASK, OLD, REF, close, fixture_f
 
@@ -119,9 +118,3 @@ def test_a_reference_is_needed_only_for_the_penalty() -> None:
 def test_bad_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(setting))):
         GRPO.Config.model_validate(setting)
-
-
-def test_a_batch_without_scores_is_refused_in_words() -> None:
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="needs a batch with score"):
-        GRPO(GRPO.Config(group_size=4)).prepare(replace(batch, score=None), 0.0, 0)

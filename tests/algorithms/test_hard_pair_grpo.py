@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
 from pairbench.batch import Batch
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 
@@ -187,11 +186,3 @@ def test_a_tied_group_asks_for_nothing() -> None:
 def test_bad_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(setting))):
         HardPairGRPO.Config.model_validate(setting)
-
-
-def test_batches_that_lack_a_field_are_refused_in_words() -> None:
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="needs a batch with pairs"):
-        make().prepare(replace(batch, pairs=None), 0.0, 0)
-    with pytest.raises(PairBenchError, match="old_dist"):
-        make(target="tabular").prepare(batch, 0.0, 0)

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from pairbench.algorithms.ppo import PPO
 from pairbench.batch import Batch, single_steps
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import close, tensor
 
@@ -145,17 +144,3 @@ def test_it_needs_steps_rewards_a_critic_and_a_reference_only_for_the_penalty() 
 def test_bad_settings_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(setting))):
         PPO.Config.model_validate(setting)
-
-
-def test_a_batch_without_rewards_or_reference_is_refused_in_words() -> None:
-    bare = Batch(
-        contexts=torch.zeros(1, 1),
-        responses=torch.zeros(1, 1),
-        mask=torch.ones(1, 1),
-        old_logp=torch.zeros(1, 1),
-        group=torch.zeros(1, dtype=torch.int64),
-    )
-    with pytest.raises(PairBenchError, match="step_reward"):
-        PPO(PPO.Config()).prepare(bare, 0.0, 0)
-    with pytest.raises(PairBenchError, match="ref_logp"):
-        PPO(LANGUAGE).prepare(control_batch(), 0.0, 0)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
-
 from pairbench.algorithms.rloo import RLOO
-from pairbench.errors import PairBenchError
-from tests.support.fixtures import SCORE, close, fixture_f
-from tests.support.group_methods import make, on_f, pair_advantages, push
+from tests.support.fixtures import SCORE, close
+from tests.support.group_methods import on_f, pair_advantages, push
 
 
 def test_golden_advantages_and_loss() -> None:
@@ -42,8 +37,3 @@ def test_the_reference_is_needed_where_the_kl_is() -> None:
     assert RLOO(RLOO.Config()).needs.reference
     assert not RLOO(RLOO.Config(kl_reward=0.0)).needs.reference
     assert RLOO(RLOO.Config(kl_reward=0.0, beta=0.1)).needs.reference
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="rloo needs a batch with ref_logp"):
-        make(RLOO).prepare(replace(batch, ref_logp=None), 0.0, 0)
-    with pytest.raises(PairBenchError, match="rloo needs a batch with score"):
-        make(RLOO).prepare(replace(batch, score=None), 0.0, 0)

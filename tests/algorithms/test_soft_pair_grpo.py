@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import LOGP, OLD, close, every_pair, fixture_f, fixture_f_pair, tensor
 
@@ -105,11 +104,8 @@ def test_a_gradient_step_raises_the_preferred_log_ratio() -> None:
     close(push, tensor([0.5, -0.5]).tolist(), 1e-9)  # 1/2 of averaging
 
 
-def test_bad_settings_and_batches_are_refused() -> None:
+def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValidationError, match="group_size"):
         SoftPairGRPO.Config(group_size=1)
     with pytest.raises(ValidationError, match="pairing"):
         SoftPairGRPO.Config.model_validate({"pairing": "some"})
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="needs a batch with pairs"):
-        SoftPairGRPO(SoftPairGRPO.Config(group_size=4)).prepare(replace(batch, pairs=None), 0.0, 0)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pairbench.algorithms.tpo import TPO
-from pairbench.errors import PairBenchError
 from pairbench.policy import PolicyOutput
 from tests.support.fixtures import OLD, close, fixture_f, fixture_f_pair, tensor
 from tests.support.two_steps import two_steps
@@ -68,12 +67,6 @@ def test_a_tied_group_asks_for_nothing(base: str) -> None:
     logp = OLD.clone().requires_grad_()
     loss = method.loss(PolicyOutput(logp), tied, method.prepare(tied, 0.0, 0)).value
     assert torch.autograd.grad(loss, logp)[0].abs().max() < 1e-12
-
-
-def test_a_batch_without_scores_is_refused_in_words() -> None:
-    batch, _ = fixture_f()
-    with pytest.raises(PairBenchError, match="tpo needs a batch with score"):
-        make().prepare(replace(batch, score=None), 0.0, 0)
 
 
 @pytest.mark.parametrize("base", ["restricted", "snis"])

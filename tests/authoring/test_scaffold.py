@@ -128,7 +128,7 @@ def test_its_own_tests_pass_and_find_a_mistake(installed: Path, package: Path) -
     assert f"{len(NAMES) - 1} passed, 2 deselected" in ran.stdout, ran.stdout
     module = package / "pairbench_trial_of_new.py"
     text = module.read_text()
-    wrong = text.replace("-o.masked_mean(gain, batch.mask)", "-gain.mean()")
+    wrong = text.replace("-objectives.masked_mean(gain, batch.mask)", "-gain.mean()")
     assert wrong != text
     module.write_text(wrong)
     try:

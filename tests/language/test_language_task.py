@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,14 +18,21 @@ import torch
 pytest.importorskip("transformers", reason="the extra language is not installed")
 pytest.importorskip("evaluate", reason="the extra language is not installed")
 
+import evaluate
+from datasets import Features, Value
+
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Evaluation
+from pairbench.experiments.reproduce import rebuild
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import plan
 from pairbench.language import session as language_session
 from pairbench.language import task as language_task
 from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
+from pairbench.language.judges.judging import judge
 from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
+from pairbench.language.metrics import load_metric
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.session import LanguageSession
 from pairbench.registry import get_algorithm
@@ -486,3 +496,93 @@ def test_validation_prompts_are_held_out_and_none_of_the_evaluations() -> None:
     splits = ToyDialogue(ToyDialogue.Config(**SMALL)).data.split()
     assert validation == {pair.prompt for pair in splits["proxy"]}  # not of the gold judge's
     assert "held_out" not in ToyDialogue.Config().model_dump()
+
+
+METRIC = """
+import evaluate
+from datasets import Features, Value
+open({mark!r}, "a").write("run")
+
+class Question(evaluate.Metric):
+    def _info(self):
+        features = Features({{"predictions": Value("string"), "prompts": Value("string")}})
+        return evaluate.MetricInfo(description="Asks back.", citation="", features=features)
+
+    def _compute(self, predictions, prompts):
+        assert all(prompt.endswith("Assistant:") for prompt in prompts)
+        return {{"questions": sum("?" in text for text in predictions) / len(predictions)}}
+"""
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> tuple[Path, Path]:
+    """A metric's script, and a file that is there once the script has run."""
+    script, mark = tmp_path / "question.py", tmp_path / "mark"
+    script.write_text(METRIC.format(mark=str(mark)))
+    return script, mark
+
+
+def measured(script: Path) -> RunSpec:
+    """Returns a run whose completions are measured by a script and by `exact_match`."""
+    plain = spec("reference")
+    task_config = {**plain.task_config, "metrics": [str(script), "exact_match"]}
+    return plain.model_copy(update={"task_config": task_config})
+
+
+def test_a_metric_named_in_a_setting_is_a_measure_and_changes_nothing_else(
+    question: tuple[Path, Path],
+) -> None:
+    plain, more = (train(of).record for of in (spec("reference"), measured(question[0])))
+    assert "metrics" not in plain.task_config and plain.identity != more.identity
+    assert plain.evaluation is not None and more.evaluation is not None
+    further = {"questions", "exact_match"}
+    assert more.evaluation.measures.keys() - plain.evaluation.measures.keys() == further
+    assert plain.evaluation.measures.items() <= more.evaluation.measures.items()
+    assert more.evaluation.scores == plain.evaluation.scores
+    titles = {measure.name: (measure.title, measure.meaning) for measure in more.measures}
+    assert titles["questions"] == ("questions", "Asks back.")
+    assert titles["exact_match"][0] == "exact match" and "variety" in titles
+    assert set(more.provenance["task"]["metrics"]) == {str(question[0]), "exact_match"}
+    assert "metrics" not in plain.provenance["task"]
+
+
+def test_a_metric_that_cannot_be_had_stops_the_grid_before_its_first_run() -> None:
+    config = ToyDialogue.Config(**SMALL, metrics=("no_such_module:Metric",))
+    with pytest.raises(PairBenchError, match="no_such_module:Metric cannot be loaded"):
+        ToyDialogue(config).check()
+    own = ToyDialogue.Config(**SMALL, metrics=(f"{__name__}:OwnLength",))
+    with pytest.raises(PairBenchError, match="length is a measure of every language task"):
+        ToyDialogue(own).check()
+
+
+class OwnLength(evaluate.Metric):  # type: ignore[misc]  # untyped base
+    """A metric that gives a number which there is already."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = Features({"predictions": Value("string")})
+        return evaluate.MetricInfo(description="", citation="", features=features)
+
+    def _compute(self, predictions: list[str]) -> dict[str, float]:
+        return {"length": 1.0}
+
+
+def test_no_record_runs_the_code_that_its_settings_name(
+    tmp_path: Path, question: tuple[Path, Path]
+) -> None:
+    script, mark = question
+    of = measured(script)
+    record = RunRecord(
+        **of.model_dump(),
+        identity=of.identity,
+        status="finished",
+        evaluation=Evaluation(scores={"gold judge": [0.5]}),
+    )
+    store = Store(tmp_path / "results")
+    store.write(record)
+    with contextlib.suppress(PairBenchError):  # it has kept no completions
+        judge([record], store.root, "gold")
+    with pytest.raises(PairBenchError, match=rf"names code to run \({re.escape(str(script))}\)"):
+        rebuild(record, None, MagicMock(), tmp_path)
+    assert not mark.exists()
+    load_metric(str(script))
+    assert mark.exists()  # the script would have told

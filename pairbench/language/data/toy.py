@@ -1,146 +1,26 @@
 """`toy-dialogue`: short dialogues of our own writing whose better answer is known.
 
-Made by the code below from templates, the same on every machine, so the whole engine runs where no
-data can be had. Each prompt has a correct and civil answer and one that is wrong, rude, repetitive
-or in the wrong form. Whether the better one is worded at length alternates from pair to pair, so
-that length says nothing. It is a check of the machine: no rank here says anything of real data.
+Made from the words and sentences in `toy.toml`, the same on every machine, so the whole engine runs
+where no data can be had. Each prompt has a correct and civil answer and one that is wrong, rude,
+repetitive or in the wrong form. Whether the better one is worded at length alternates from pair to
+pair, so that length says nothing. It is a check of the machine: no rank here says anything of real
+data.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
+from importlib.resources import files
 from itertools import product
 
 from pairbench.language.data.pairs import Pair, Turn
 
 VERSION = "1"
 
-CAPITALS = {
-    "France": "Paris",
-    "Spain": "Madrid",
-    "Italy": "Rome",
-    "Germany": "Berlin",
-    "Japan": "Tokyo",
-    "Egypt": "Cairo",
-    "Kenya": "Nairobi",
-    "Peru": "Lima",
-    "Cuba": "Havana",
-    "Norway": "Oslo",
-    "Greece": "Athens",
-    "Poland": "Warsaw",
-    "Austria": "Vienna",
-    "Ireland": "Dublin",
-    "Portugal": "Lisbon",
-    "Hungary": "Budapest",
-    "Finland": "Helsinki",
-    "Sweden": "Stockholm",
-    "Denmark": "Copenhagen",
-    "Canada": "Ottawa",
-    "Chile": "Santiago",
-    "Thailand": "Bangkok",
-    "Vietnam": "Hanoi",
-    "Russia": "Moscow",
-}
-OPPOSITES = {
-    "hot": "cold",
-    "big": "small",
-    "early": "late",
-    "fast": "slow",
-    "open": "closed",
-    "full": "empty",
-    "heavy": "light",
-    "old": "young",
-    "rich": "poor",
-    "wet": "dry",
-    "loud": "quiet",
-    "hard": "soft",
-    "tall": "short",
-    "dark": "bright",
-    "clean": "dirty",
-    "happy": "sad",
-    "near": "far",
-    "strong": "weak",
-    "wide": "narrow",
-    "right": "wrong",
-}
-PLURALS = {
-    "child": "children",
-    "mouse": "mice",
-    "foot": "feet",
-    "tooth": "teeth",
-    "goose": "geese",
-    "man": "men",
-    "woman": "women",
-    "leaf": "leaves",
-    "knife": "knives",
-    "city": "cities",
-    "box": "boxes",
-    "baby": "babies",
-    "wolf": "wolves",
-    "person": "people",
-    "berry": "berries",
-    "glass": "glasses",
-}
-SOUNDS = {
-    "cow": "moos",
-    "dog": "barks",
-    "cat": "meows",
-    "duck": "quacks",
-    "lion": "roars",
-    "sheep": "bleats",
-    "horse": "neighs",
-    "owl": "hoots",
-    "frog": "croaks",
-    "pig": "oinks",
-    "bee": "buzzes",
-    "snake": "hisses",
-}
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
-GROUPS = {
-    "fruits": ("apple", "pear", "plum"),
-    "colours": ("red", "green", "blue"),
-    "metals": ("iron", "gold", "tin"),
-    "planets": ("Mars", "Venus", "Saturn"),
-    "trees": ("oak", "birch", "pine"),
-    "rivers": ("Nile", "Rhine", "Amazon"),
-    "tools": ("hammer", "saw", "drill"),
-    "birds": ("robin", "crow", "swan"),
-    "vegetables": ("carrot", "leek", "pea"),
-    "instruments": ("piano", "flute", "drum"),
-    "sports": ("tennis", "rowing", "judo"),
-    "shapes": ("circle", "square", "cube"),
-}
-ADVICE = {
-    "boil an egg": "Put it in boiling water for eight minutes, then cool it in cold water.",
-    "write a thank-you note": "Say what you received, why you liked it, and close with thanks.",
-    "learn a poem": "Read it aloud one line at a time and repeat each line from memory.",
-    "fold a shirt": "Lay it face down, fold in both sides, then fold it up from the bottom.",
-    "clean a window": "Wipe it with soapy water, rinse, and dry it with a soft cloth.",
-    "plant a tree": "Dig a wide hole, set the roots in, fill it with soil and water it well.",
-    "save money": "Write down what you spend each week and set a small sum aside first.",
-    "make tea": "Pour boiling water over the leaves, wait for four minutes, then strain it.",
-    "fix a flat tyre": "Take the tube out, find the hole, glue a patch on and pump it up.",
-    "sleep better": "Go to bed at the same hour, keep the room dark and put screens away.",
-    "pack a suitcase": "Put heavy things at the bottom, roll the clothes and fill the shoes.",
-    "start running": "Begin with short, slow runs on three days a week and rest in between.",
-    "sharpen a pencil": "Turn it in the sharpener with light pressure until the point is fine.",
-    "remove a stain": "Dab it with cold water and soap as soon as you can; do not rub it.",
-    "wrap a present": "Cut the paper to size, fold it over the box and tape down the ends.",
-    "grow tomatoes": "Keep them warm and in the sun, water them often and tie up the stems.",
-    "cook rice": "Use two cups of water to one of rice and simmer it under a lid.",
-    "paint a wall": "Clean it, tape the edges, and roll on two thin coats of paint.",
-    "calm a baby": "Hold it close, rock it slowly, and hum or speak in a soft voice.",
-    "read a map": "Find north and the scale first, then look for a landmark near you.",
-}
-REQUESTS = ("How do I {}?", "Please tell me how to {}.", "Can you help me {}?")
-RUDE = (
-    "What a stupid question. Only a fool does not know how to {}. Go and bother someone else.",
-    "I could tell you how to {}, but you are too lazy and slow to do it. Leave me alone, please.",
-    "Nobody cares that you want to {}. Stop wasting my time with this nonsense and go away now.",
+_MADE_OF = tomllib.loads(files(__package__).joinpath("toy.toml").read_text("utf-8"))
+CAPITALS, OPPOSITES, PLURALS, SOUNDS, GROUPS, ADVICE = (
+    _MADE_OF[name] for name in ("capitals", "opposites", "plurals", "sounds", "groups", "advice")
 )
 
 
@@ -205,7 +85,7 @@ def _words() -> Iterator[_Item]:
 
 
 def _order() -> Iterator[_Item]:
-    for what, names in (("day", DAYS), ("month", MONTHS)):
+    for what, names in (("day", _MADE_OF["days"]), ("month", _MADE_OF["months"])):
         for k, (side, step) in enumerate((("after", 1), ("before", -1))):
             for n, name in enumerate(names):
                 right, wrong = names[(n + step) % len(names)], names[(n - 2 * step) % len(names)]
@@ -247,9 +127,9 @@ def _follow_ups() -> Iterator[_Item]:
 def _help() -> Iterator[_Item]:
     """Requests for advice: the answer that helps against one that is rude or goes in circles."""
     for n, (task, advice) in enumerate(ADVICE.items()):
-        for k, request in enumerate(REQUESTS):
+        for k, request in enumerate(_MADE_OF["requests"]):
             opening = ("", "Gladly. ", "Of course, here is one good way. ")[(n + k) % 3]
             first = advice.split(" ", 4)[:4]
             circles = " ".join([*first, *first, *first, *first, *first][: 12 + 2 * (n % 5)]) + "."
-            worse = RUDE[n % 3].format(task) if (n + k) % 2 else circles
+            worse = _MADE_OF["rude"][n % 3].format(task) if (n + k) % 2 else circles
             yield "help", (("user", request.format(task)),), opening + advice, worse

@@ -427,18 +427,9 @@ def fit_objective(
         role: np.concatenate([fit.held_out[name] for name in both]) for role, fit in fits.items()
     }
     groups = np.repeat(np.arange(len(scores["proxy"])), 2)
-    judges: dict[Role, Judge] = {}
-    for role, other in zip(ROLES, ROLES[::-1]):
-        found = agree(
-            scores[role].reshape(-1),
-            scores[other].reshape(-1),
-            groups,
-            f"{objective}-{other}",
-            "held-out pairs of the data set",
-        )
-        judge = fits[role].judge
-        judges[role] = replace(judge, card=judge.card.model_copy(update={"agreement": found}))
-    return judges
+    judges = {role: fit.judge for role, fit in fits.items()}
+    flat = {role: of_pairs.reshape(-1) for role, of_pairs in scores.items()}
+    return _agreeing(judges, flat, groups, "held-out pairs of the data set", "agreement")
 
 
 def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Role, Judge]:
@@ -457,14 +448,22 @@ def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Ro
     turns = [prompt for prompt in prompts for _ in range(size)]
     scores = {role: judge.score(turns, texts) for role, judge in judges.items()}
     groups = np.repeat(np.arange(len(prompts)), size)
+    return _agreeing(judges, scores, groups, "completions of tiny", "agreement_on_samples")
+
+
+def _agreeing(
+    judges: Mapping[Role, Judge],
+    scores: Mapping[Role, Float],
+    groups: NDArray[np.int64],
+    texts: str,
+    field: str,
+) -> dict[Role, Judge]:
+    """Returns the judges, a `field` of their cards telling how far they agree; see `agree`."""
     found: dict[Role, Judge] = {}
     for role, other in zip(ROLES, ROLES[::-1]):
         card = judges[role].card
-        name = judges[other].card.name
-        said = agree(scores[role], scores[other], groups, name, "completions of tiny")
-        found[role] = replace(
-            judges[role], card=card.model_copy(update={"agreement_on_samples": said})
-        )
+        said = agree(scores[role], scores[other], groups, judges[other].card.name, texts)
+        found[role] = replace(judges[role], card=card.model_copy(update={field: said}))
     return found
 
 

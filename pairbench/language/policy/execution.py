@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pairbench.errors import PairBenchError
+
+
+class Rows(NamedTuple):
+    """Completions: prompts (B, P) left padded with -1; ids (B, T) right padded; mask (B, T)."""
+
+    contexts: Tensor
+    responses: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,17 @@ class Execution:
                 "prompts are ids of at least one token, with -1 before them"
             )
 
-    def check_rows(self, contexts: Tensor, responses: Tensor, mask: Tensor) -> None:
-        """Checks prompts (B, P) with their responses and mask (B, T).
+    def check_rows(self, rows: Rows) -> None:
+        """Checks completions with their prompts.
 
         Raises:
             PairBenchError: see `check_prompts`; or a response ends where it must not.
         """
-        lengths = (mask > 0).sum(1)
-        self.check_prompts(contexts, int(lengths.max()))
+        lengths = (rows.mask > 0).sum(1)
+        self.check_prompts(rows.contexts, int(lengths.max()))
         if self.min_length:
-            early = (responses[:, : self.min_length] == self.eos) & (mask[:, : self.min_length] > 0)
+            first = slice(None), slice(self.min_length)
+            early = (rows.responses[first] == self.eos) & (rows.mask[first] > 0)
             if bool(early.any()):
                 row = int(early.any(1).nonzero()[0])
                 raise PairBenchError(

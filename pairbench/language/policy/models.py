@@ -22,6 +22,7 @@ from pairbench.errors import PairBenchError
 from pairbench.language.model_cache import CARD, cache_folder, cached, file_sha256, quiet
 from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.tiny import Report, Text, Tiny, train_tiny
+from pairbench.text import error_line
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_REVISION = "7e27bd9f95328f0f3b08261d1252705110c806f8"
@@ -195,7 +196,7 @@ def _from_hub(name: str, revision: str | None, offline: bool = False) -> Path | 
         return fetch(local=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise PairBenchError(
-            f"the model {name} could not be fetched from the hub ({_first_line(error)}): try again"
+            f"the model {name} could not be fetched from the hub ({error_line(error)}): try again"
         ) from error
 
 
@@ -211,14 +212,14 @@ def _read(name: str, folder: Path) -> LanguageModel:
     except Exception as error:  # transformers raises nearly every kind for bad files
         raise PairBenchError(
             f"the model {name} has no weights of a causal language model that can be read from "
-            f"safetensors in {folder} ({_first_line(error)}): give another model"
+            f"safetensors in {folder} ({error_line(error)}): give another model"
         ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # likewise
         raise PairBenchError(
             f"the model {name} has no tokenizer that can be read in {folder} "
-            f"({_first_line(error)}): give a folder with its tokenizer files"
+            f"({error_line(error)}): give a folder with its tokenizer files"
         ) from error
     eos = tokenizer.eos_token_id
     if eos is None:
@@ -262,7 +263,7 @@ def load_classifier(name: str) -> tuple[Any, Any, str]:
     except Exception as error:  # transformers raises nearly every kind for bad files
         raise PairBenchError(
             f"the reward model {name} cannot be read as sequence classification from safetensors "
-            f"in {folder} ({_first_line(error)}): give another model"
+            f"in {folder} ({error_line(error)}): give another model"
         ) from error
     if network.config.num_labels != 1:
         raise PairBenchError(
@@ -280,8 +281,3 @@ def load_classifier(name: str) -> tuple[Any, Any, str]:
         network.config.pad_token_id = tokenizer.pad_token_id
     revision = folder.name if folder.parent.name == "snapshots" else "local"
     return network.eval(), tokenizer, revision
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"

@@ -17,7 +17,7 @@ from torch import Tensor
 from pairbench import seeding
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
-from pairbench.language.policy.execution import Execution, context_window
+from pairbench.language.policy.execution import Execution, Rows, context_window
 from pairbench.language.policy.sampling import sample
 from pairbench.language.policy.scoring import (
     What,
@@ -133,15 +133,15 @@ class LanguagePolicy:
     # the protocol of a policy
 
     def __call__(self, batch: Batch) -> PolicyOutput:
-        rows = batch.contexts, batch.responses, batch.mask
+        rows = Rows(batch.contexts, batch.responses, batch.mask)
         if not torch.is_grad_enabled():  # a measurement, which wants the entropy too
-            *outputs, entropies = self._scores(self.model, *rows, self._measured)
+            *outputs, entropies = self._scores(self.model, rows, self._measured)
             return PolicyOutput(*outputs, entropy=entropies)
 
         def when_asked() -> Tensor:
-            return self._scores(self.model, *rows, entropy)[0]
+            return self._scores(self.model, rows, entropy)[0]
 
-        return PolicyOutput(*self._scores(self.model, *rows, self._outputs), entropy=when_asked)
+        return PolicyOutput(*self._scores(self.model, rows, self._outputs), entropy=when_asked)
 
     def parameters(self) -> list[ParameterGroup]:
         groups = [ParameterGroup("policy", list(self._trained.values()))]
@@ -170,7 +170,7 @@ class LanguagePolicy:
         0 where the mask is 0. At temperature 1, whatever temperature sampled them.
         """
         with torch.no_grad():
-            return self._scores(self.model, contexts, responses, mask, log_probability)[0]
+            return self._scores(self.model, Rows(contexts, responses, mask), log_probability)[0]
 
     def reference_logp(self, contexts: Tensor, responses: Tensor, mask: Tensor) -> Tensor:
         """Returns what `logp` returned before any training, (B, T)."""
@@ -181,7 +181,7 @@ class LanguagePolicy:
         if self._adapters is not None:
             without = self._adapters.disable_adapter()
         with torch.no_grad(), without:
-            return self._scores(frozen, contexts, responses, mask, log_probability)[0]
+            return self._scores(frozen, Rows(contexts, responses, mask), log_probability)[0]
 
     def _outputs(self, logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
         """Returns (1 or 2, R): log-probabilities, and values where there is a critic."""
@@ -195,11 +195,9 @@ class LanguagePolicy:
         """Returns what `_outputs` does, and entropies last."""
         return torch.cat([self._outputs(logits, tokens, hidden), entropy(logits, tokens, hidden)])
 
-    def _scores(
-        self, model: Any, contexts: Tensor, responses: Tensor, mask: Tensor, what: What
-    ) -> Tensor:
+    def _scores(self, model: Any, rows: Rows, what: What) -> Tensor:
         trained = [tensor for group in self.parameters() for tensor in group.tensors]
-        return scores(model, self._how, contexts, responses, mask, what, trained)
+        return scores(model, self._how, rows, what, trained)
 
     # sampling
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pairbench.language.policy.execution import Execution
+from pairbench.language.policy.execution import Execution, Rows
 from pairbench.language.policy.kv_cache import SharedLayer, attended, packed, prefill
 
 What = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -34,57 +34,41 @@ def entropy(logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
 
 
 def scores(
-    model: Any,
-    how: Execution,
-    contexts: Tensor,
-    responses: Tensor,
-    mask: Tensor,
-    what: What,
-    trained: Sequence[Tensor] = (),
+    model: Any, how: Execution, rows: Rows, what: What, trained: Sequence[Tensor] = ()
 ) -> Tensor:
     """Returns (K, B, T) of what `what` computes at each real token, 0 where the mask is 0.
 
     Args:
         model: a transformers causal LM.
         how: it is run.
-        contexts: (B, P) prompt ids, left padded with -1.
-        responses: (B, T) ids, right padded with -1.
-        mask: (B, T) 1.0 on real tokens.
+        rows: the completions.
         what: computes K numbers of each token.
         trained: tensors that a gradient is wanted of, where the rows are worked on in chunks.
 
     Raises:
         PairBenchError: see `Execution.check_rows`.
     """
-    how.check_rows(contexts, responses, mask)
-    size = _group_size(contexts)
+    how.check_rows(rows)
+    size, total = _group_size(rows.contexts), len(rows.mask)
 
-    def score(rows: slice) -> Tensor:
-        return _chunk(model, how, contexts[rows], responses[rows], mask[rows], size, what)
+    def score(part: slice) -> Tensor:
+        return _chunk(model, how, Rows(*(column[part] for column in rows)), size, what)
 
-    if how.micro_rows is None or len(mask) <= max(how.micro_rows, size):
+    if how.micro_rows is None or total <= max(how.micro_rows, size):
         return score(slice(None))
     count = max(1, how.micro_rows // size) * size
-    chunks = [slice(start, start + count) for start in range(0, len(mask), count)]
+    chunks = [slice(start, start + count) for start in range(0, total, count)]
     found: Tensor = _Chunked.apply(score, chunks, *trained)  # type: ignore[no-untyped-call]
     return found
 
 
-def _chunk(
-    model: Any,
-    how: Execution,
-    contexts: Tensor,
-    responses: Tensor,
-    mask: Tensor,
-    size: int,
-    what: What,
-) -> Tensor:
+def _chunk(model: Any, how: Execution, rows: Rows, size: int, what: What) -> Tensor:
     """Returns (K, B, T) for rows in groups of `size` with a common prompt."""
+    contexts, responses, mask = rows
     real = mask > 0
     steps = int(real.any(0).nonzero().max()) + 1 if bool(real.any()) else 1
     short = real[:, :steps]
-    tokens = responses[:, :steps]
-    answers = tokens.clamp_min(0).to(how.device)
+    answers = responses[:, :steps].clamp_min(0).to(how.device)
     with how.precision():
         if how.shared_prompt and size > 1:
             hidden = after_shared_prompts(model, contexts[::size], answers, size)

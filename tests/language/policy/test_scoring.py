@@ -67,9 +67,9 @@ def test_chunks_are_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     original = scoring._chunk
 
-    def watched(model: Any, how: Any, contexts: Tensor, *rest: Any) -> Tensor:
-        seen.append((len(contexts), rest[2]))
-        return original(model, how, contexts, *rest)
+    def watched(model: Any, how: Any, rows: Any, size: int, what: Any) -> Tensor:
+        seen.append((len(rows.mask), size))
+        return original(model, how, rows, size, what)
 
     monkeypatch.setattr(scoring, "_chunk", watched)
     ours(batch()).logp.sum().backward()  # type: ignore[no-untyped-call]
