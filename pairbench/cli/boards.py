@@ -45,7 +45,7 @@ def leaderboard(
     """
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard import overall as over_tasks
-    from pairbench.results.columns import load_series
+    from pairbench.results.load import load_series
     from pairbench.results.marks import marks
 
     records = loaded(results)

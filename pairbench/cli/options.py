@@ -57,11 +57,9 @@ def packed(name: str, pack: Callable[..., Any], *options: Option[Any]) -> Option
 
 def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Takes a folder; what else a verb writes there than records, no url keeps."""
-    from pairbench.results.place import is_url
+    from pairbench.results.place import only_folder
 
-    if is_url(value):
-        raise PairBenchError(f"{context.info_name} works in a folder, not at {value}: give one")
-    return Path(value)
+    return only_folder(value, str(context.info_name))
 
 
 def _readable(context: click.Context, parameter: click.Parameter, value: str) -> Path:

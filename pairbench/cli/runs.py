@@ -74,8 +74,8 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import build, render, write_site
     from pairbench.leaderboard.site.names import slugs
-    from pairbench.results.columns import load_series
     from pairbench.results.layout import pages_folder
+    from pairbench.results.load import load_series
     from pairbench.results.marks import marks
 
     records = loaded(results)

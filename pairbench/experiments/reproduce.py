@@ -24,7 +24,7 @@ from pairbench.registry import get_task
 from pairbench.results.columns import read_series
 from pairbench.results.find import find_record
 from pairbench.results.marks import Reproduction, Verdict, keep
-from pairbench.results.place import at_hand, is_url
+from pairbench.results.place import at_hand
 from pairbench.results.record import RunRecord, name_of
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def reproduce(
             verdict = rebuild(record, series, launcher, scratch, iterations)
             verdicts.append(verdict)
             told(verdict)
-            if mark and folder.is_dir() and not is_url(results):
-                keep(verdict, folder)
+            if mark:
+                keep(verdict, results)
     return verdicts
 
 

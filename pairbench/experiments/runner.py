@@ -17,6 +17,7 @@ from pairbench.experiments.suite import Plan, Suite, plan
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import BEAT
+from pairbench.results.place import open_store
 from pairbench.results.record import RunRecord, RunSpec, digest, name_of
 
 POLL = 0.25  # seconds between two looks at the launcher
@@ -65,7 +66,7 @@ def execute(
                         store.checkpoint(spec),
                         execution,
                         log=store.log(spec),
-                        url=store.mirror.url if store.mirror is not None else None,
+                        url=store.url,
                     )
                 )
             pulse = _Pulse(store.driver_heartbeat, tally.names)
@@ -124,7 +125,7 @@ def run(
         overrides=overrides,
     )
     sized = (execution or Execution(**how)).sized(len(planned.specs))
-    return execute(planned, Store.at(results), open_launcher(sized), sized, monitor).records
+    return execute(planned, open_store(results), open_launcher(sized), sized, monitor).records
 
 
 class _Pulse:
@@ -175,7 +176,7 @@ def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
 
 def _tell(store: Store, monitor: Monitor) -> None:
     """Passes on what has happened at the url, which may be that this call has lost it."""
-    for text in store.mirror.told() if store.mirror is not None else ():
+    for text in store.news():
         monitor.note(text)
 
 

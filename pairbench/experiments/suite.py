@@ -22,7 +22,7 @@ from pairbench.registry import entries, get_algorithm, get_task, split_task
 from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
-from pairbench.results.place import is_url
+from pairbench.results.place import is_place
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
@@ -236,7 +236,7 @@ def records_of(name: str, results: Path) -> Records:
     Raises:
         PairBenchError: the name is none of these, or the file is no record.
     """
-    if is_url(name) or Path(name).is_dir():
+    if is_place(name):
         return load_records(name)
     if name in suite_names() or name.endswith(".toml"):
         wanted = {spec.identity for spec in expand(load_suite(name)).specs}

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairbench.errors import PairBenchError
 from pairbench.results.files import atomic_write, refuse_large_parquet
-from pairbench.results.layout import record_path
-from pairbench.results.place import at_hand
-from pairbench.results.record import RunRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,23 +83,15 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     return {name: [str(text) for text in column] for name, column in columns.items()}
 
 
-def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the series of those records whose files a results folder has, by identity.
+def read_several(files: Mapping[str, str]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the columns of series files; one that is no such file is left out.
 
-    A file that is no series is left out.
+    Args:
+        files: paths, each with the name that its series get.
     """
     import duckdb
     import numpy as np
 
-    folder, _ = at_hand(root)
-    files = {
-        str(path): record.identity
-        for record in records
-        if record.series_sha256
-        and (path := record_path(folder, record).with_suffix(".parquet")).is_file()
-    }
-    if not files:
-        return {}
     try:
         with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
             for name in files:
@@ -113,9 +102,9 @@ def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dic
             ).fetchnumpy()
     except (duckdb.Error, OSError):
         found = {}
-        for name, identity in files.items():
+        for path, name in files.items():
             with suppress(PairBenchError):
-                found[identity] = read_series(Path(name))
+                found[name] = read_series(Path(path))
         return found
     names = np.asarray(columns.pop("filename"), dtype=object)
     del columns["file_row_number"]

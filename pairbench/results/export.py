@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pairbench.errors import PairBenchError
-from pairbench.results.columns import load_series
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
 from pairbench.results.layout import folder_name
+from pairbench.results.load import load_series
 from pairbench.results.record import RunRecord
 
 if TYPE_CHECKING:

@@ -10,52 +10,64 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from pairbench.errors import PairBenchError
 from pairbench.results.columns import write_series, write_texts
 from pairbench.results.files import atomic_write, set_aside
 from pairbench.results.heartbeat import heartbeat_path
 from pairbench.results.layout import DRIVER, LEFTOVER, RUNS, record_path
-from pairbench.results.place import is_url
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pairbench.results.url.sync import Mirror
+
+class RunFiles:
+    """The files that a run's own process keeps, as a context to run it in.
+
+    Attributes:
+        checkpoint: the file that it resumes from and saves to.
+        log: its heartbeat is beside it; None: it keeps neither.
+        warning: what went wrong at the beginning, if anything; the run goes on.
+    """
+
+    warning: str | None = None
+
+    def __init__(self, checkpoint: Path, log: Path | None) -> None:
+        self.checkpoint = checkpoint
+        self.log = log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """A folder's files stay as they are."""
 
 
 class Store:
-    """A results folder that runs are written to.
+    """A results folder that runs are written to, and what another kind of store can do, too.
 
     Attributes:
         root: the folder.
-        mirror: what carries it to a url, if results are there.
-        name: the folder or the url, for people.
+        name: of the store, for people.
+        url: where a run's own process keeps its files, if not in the folder.
     """
 
-    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
+    url: str | None = None
+
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.mirror = mirror
-        self.name = mirror.url if mirror is not None else str(root)
-
-    @classmethod
-    def at(cls, place: Path | str) -> Store:
-        """Returns the store of a folder, or of a url.
-
-        Raises:
-            PairBenchError: the url cannot be used.
-        """
-        if not is_url(place):
-            return cls(Path(place))
-        from pairbench.results.url.sync import Mirror
-
-        mirror = Mirror(str(place), new=True)
-        return cls(mirror.folder, mirror)
+        self.name = str(root)
 
     def path(self, run: RunSpec | RunRecord) -> Path:
         """Returns the place of a run's record."""
@@ -94,6 +106,15 @@ class Store:
             PairBenchError: the folder is not writable or the disk is full, or a finished record is
                 there already.
         """
+        return self._write(record, series, texts)[0]
+
+    def _write(
+        self,
+        record: RunRecord,
+        series: Mapping[str, np.ndarray] | None,
+        texts: Mapping[str, list[str]] | None,
+    ) -> tuple[RunRecord, list[Path]]:
+        """Does what `write` does; returns the files that it has written, too."""
         path = self.path(record)
         written = []
         with writing_to(self.root):
@@ -121,10 +142,11 @@ class Store:
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
                 written.append(path)
-        if self.mirror is not None:
-            for path in written:
-                self.mirror.send(path)
-        return record
+        return record, written
+
+    def news(self) -> list[str]:
+        """Returns what a user should know that has happened since the last call."""
+        return []
 
     @property
     def driver_heartbeat(self) -> Path:
@@ -137,19 +159,19 @@ class Store:
 
     def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
         """Removes the heartbeat of a run that has ended, and the checkpoint it needs no more."""
-        heartbeat = heartbeat_path(self.log(spec))
-        for path in (heartbeat, self.checkpoint(spec)) if checkpoint else (heartbeat,):
+        for path in self._of_run(spec, checkpoint):
             path.unlink(missing_ok=True)
-            if self.mirror is not None and (checkpoint or self.mirror.held(path)):
-                self.mirror.remove(path)
+
+    def _of_run(self, spec: RunSpec, checkpoint: bool) -> list[Path]:
+        heartbeat = heartbeat_path(self.log(spec))
+        return [heartbeat, self.checkpoint(spec)] if checkpoint else [heartbeat]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder for one writing process.
 
         Raises:
-            PairBenchError: another process holds it (its number is named), or it is not writable,
-                or the same of the url, or at the end something could not be sent there.
+            PairBenchError: another process holds it (its number is named), or it is not writable.
         """
         from filelock import FileLock, Timeout
 
@@ -175,8 +197,7 @@ class Store:
                 if LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
         try:
-            with self.mirror.session() if self.mirror is not None else nullcontext():
-                yield
+            yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()

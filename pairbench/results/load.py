@@ -1,15 +1,21 @@
-"""The records of a results folder, and what in it is none."""
+"""The records of a results folder with their series, and what in it is none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from pairbench.errors import PairBenchError
+from pairbench.results.columns import read_several
 from pairbench.results.files import without_garbage_collection
-from pairbench.results.layout import record_files
-from pairbench.results.place import results_folder
+from pairbench.results.layout import record_files, record_path
+from pairbench.results.place import at_hand
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import Unreadable, read_record
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Records(NamedTuple):
@@ -36,7 +42,9 @@ def load_records(root: Path | str = "results", task: str | None = None) -> Recor
     Raises:
         PairBenchError: there is no such folder, or it is a url that cannot be read.
     """
-    folder, problems = results_folder(root)
+    folder, problems = at_hand(root)
+    if not folder.is_dir():
+        raise PairBenchError(f"there is no results folder {folder}: run something first")
     records: dict[str, RunRecord] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}
     for path in record_files(folder):
@@ -60,3 +68,18 @@ def load_records(root: Path | str = "results", task: str | None = None) -> Recor
         records.setdefault(identity, record)
     ordered = sorted(records.values(), key=lambda r: (r.task, r.row, r.seed, r.identity))
     return Records(ordered, problems)
+
+
+def load_series(root: Path | str, records: Sequence[RunRecord]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the series of those records whose files a results folder has, by identity.
+
+    A file that is no series is left out.
+    """
+    folder, _ = at_hand(root)
+    files = {
+        str(path): record.identity
+        for record in records
+        if record.series_sha256
+        and (path := record_path(folder, record).with_suffix(".parquet")).is_file()
+    }
+    return read_several(files) if files else {}

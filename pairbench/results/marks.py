@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
 from pairbench.results.files import read_untrusted, strict_json
+from pairbench.results.place import is_url
 
 Verdict = Literal["equal", "close", "different"]
 
@@ -42,22 +43,27 @@ class Reproduction(BaseModel):
     cpu: str
 
 
-def keep(mark: Reproduction, results: Path) -> None:
+def keep(mark: Reproduction, results: Path | str) -> None:
     """Adds a line to the results folder's `MARKS`, whole or not at all.
+
+    A url keeps none, nor does a folder that is not there.
 
     Raises:
         PairBenchError: the folder cannot be written.
     """
+    place = Path(results) / MARKS
+    if is_url(results) or not place.parent.is_dir():
+        return
     line = mark.model_dump_json() + "\n"
     try:
-        handle = os.open(results / MARKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())
         finally:
             os.close(handle)
     except OSError as error:
         raise PairBenchError(
-            f"{results / MARKS} cannot be written ({error.strerror}): the verdict above is not kept"
+            f"{place} cannot be written ({error.strerror}): the verdict above is not kept"
         ) from error
 
 

@@ -10,8 +10,7 @@ from pairbench.papers.claims import load as load_claims
 from pairbench.papers.claims import write_site as write_claims
 from pairbench.papers.replication import replicate
 from pairbench.papers.replication import write_site as write_replication
-from pairbench.results.columns import load_series
-from pairbench.results.load import load_records
+from pairbench.results.load import load_records, load_series
 from pairbench.results.marks import marks
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import as_json

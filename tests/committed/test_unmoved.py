@@ -20,8 +20,7 @@ import pytest
 from pairbench.experiments.launch.base import Ended
 from pairbench.experiments.reproduce import compare
 from pairbench.experiments.suite import plan
-from pairbench.results.columns import load_series
-from pairbench.results.load import load_records
+from pairbench.results.load import load_records, load_series
 from pairbench.results.record import RunRecord, RunSpec, name_of
 from pairbench.training.train import RunResult, train
 

@@ -45,7 +45,7 @@ BAD: dict[str, Callable[[str], bytes]] = {
     "5000 digits": lambda text: text.replace('"seed": 0', f'"seed": {"9" * 5000}').encode(),
     "100,000 lists deep": lambda text: b"[" * 100_000,
     "100,000 objects deep": lambda text: b'{"a":' * 100_000,
-    "true as a number": lambda text: text.replace('_version": 1', '_version": true').encode(),
+    "true as a number": lambda text: text.replace('_version": 2', '_version": true').encode(),
     "no text": lambda text: b"\xff\xfe\x00",
     "nothing": lambda text: b"",
     "a list": lambda text: b"[]",

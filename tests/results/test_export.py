@@ -16,10 +16,9 @@ from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
-from pairbench.results.columns import load_series
 from pairbench.results.export import export
 from pairbench.results.folder import Store
-from pairbench.results.load import load_records
+from pairbench.results.load import load_records, load_series
 from pairbench.results.record import RunRecord
 from tests.faults.forked import Here
 from tests.support.records import record

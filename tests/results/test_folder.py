@@ -14,10 +14,10 @@ import pytest
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.suite import plan
-from pairbench.results.columns import load_series, read_series, read_texts
+from pairbench.results.columns import read_series, read_texts
 from pairbench.results.folder import Store
 from pairbench.results.layout import PAGES
-from pairbench.results.load import load_records
+from pairbench.results.load import load_records, load_series
 from pairbench.results.query import query
 from pairbench.results.record import Failure, RunRecord
 from pairbench.results.record_file import Unreadable, as_json, read_record

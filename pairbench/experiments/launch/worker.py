@@ -94,22 +94,18 @@ def perform(
     from pairbench.errors import Interrupted, PairBenchError
     from pairbench.experiments.launch.base import failed
     from pairbench.results.heartbeat import RunLog
+    from pairbench.results.place import run_files
     from pairbench.results.record import RunSpec
     from pairbench.training.train import train
 
     job: dict[str, Any] = json.loads(line)
     spec = RunSpec.model_validate(job["spec"])
-    checkpoint, path = Path(job["checkpoint"]), Path(job["log"]) if job["log"] else None
-    warning = None
+    path = Path(job["log"]) if job["log"] else None
     with ExitStack() as stack:
-        if job["url"] is not None and path is not None:
-            from pairbench.results.url.sync import Courier
-
-            courier = stack.enter_context(Courier(job["url"], checkpoint.name, path.name))
-            checkpoint, path, warning = courier.checkpoint, courier.log, courier.warning
-        log = stack.enter_context(RunLog(path, spec))
-        if warning is not None:
-            log.note("warning", text=warning)
+        files = stack.enter_context(run_files(Path(job["checkpoint"]), path, job["url"]))
+        log = stack.enter_context(RunLog(files.log, spec))
+        if files.warning is not None:
+            log.note("warning", text=files.warning)
 
         def advanced(progress: Progress) -> None:
             log.advanced(**vars(progress))
@@ -122,7 +118,7 @@ def perform(
             result = train(
                 spec,
                 threads=job["threads"],
-                checkpoint=checkpoint,
+                checkpoint=files.checkpoint,
                 checkpoint_seconds=job["checkpoint_seconds"],
                 iterations=job["iterations"],
                 on_progress=advanced,

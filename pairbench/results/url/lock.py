@@ -1,7 +1,7 @@
-"""One writing call at a time at a url: numbered objects, of which the one with most counts.
+"""The lock of a url, for one writing call at a time: numbered objects, the highest of which counts.
 
-A call holds the url while its lease, the object of the highest number, is put again every few
-seconds. A lease that has not been for `LEASE` seconds, by the store's own clock, or that says it
+A call holds the url while its lock, the object of the highest number, is put again every few
+seconds. A lock that has not been for `EXPIRES` seconds, by the store's own clock, or that says it
 is over, is followed by that of the next number, which a conditional put gives to one call only.
 Whoever finds a higher number than its own has lost the url, and stops.
 """
@@ -23,25 +23,25 @@ from pairbench.results.files import JSON_BYTES, atomic_write, read_json_object, 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-LEASE = 60.0
-"""Seconds without a sign of life after which a call has lost the url to whoever asks."""
+EXPIRES = 60.0
+"""Seconds without being put again after which a call has lost the url to whoever asks."""
 
-FOLDER = ".lease"
-NAME = re.compile(r"\.lease/(\d{8})\.json")
+FOLDER = ".url-lock"
+NAME = re.compile(r"\.url-lock/(\d{8})\.json")
 
 
-class Taken(PairBenchError):
+class HeldByAnother(PairBenchError):
     """Another call holds the url."""
 
 
-class Lease:
+class UrlLock:
     """The right to write at a url.
 
     Args:
         store: the url's.
         url: for sentences.
-        mine: file of this machine that says which lease its last call held. As a lock of this
-            machine's keeps two calls apart that have the same file, such a lease has no holder.
+        mine: file of this machine that says which lock its last call held. As a lock of the
+            folder keeps two calls apart that have the same file, such a lock has no holder.
     """
 
     def __init__(self, store: ObjectStore, url: str, mine: Path) -> None:
@@ -49,11 +49,11 @@ class Lease:
         self._number = 0
         self._state = {"token": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
 
-    def take(self) -> None:
-        """Takes the lease.
+    def acquire(self) -> None:
+        """Takes the lock.
 
         Raises:
-            Taken: another call holds it.
+            HeldByAnother: another call holds it.
         """
         import obstore
 
@@ -66,7 +66,7 @@ class Lease:
         try:
             self._put(last + 1, mode="create")
         except obstore.exceptions.AlreadyExistsError:
-            raise self._taken(self._read(last + 1)) from None
+            raise self._held(self._read(last + 1)) from None
         self._number = last + 1
         atomic_write(self._mine, json.dumps(self._state).encode())
         for number in names:
@@ -76,11 +76,11 @@ class Lease:
         """Says that its holder lives.
 
         Raises:
-            Taken: another call has followed.
+            HeldByAnother: another call has followed.
         """
         later = [number for number in self._names() if number > self._number]
         if later:
-            raise self._taken(self._read(max(later)))
+            raise self._held(self._read(max(later)))
         self._put(self._number)
 
     def release(self) -> None:
@@ -109,20 +109,20 @@ class Lease:
         now = obstore.head(self._store, clock)["last_modified"]
         with suppress(FileNotFoundError):  # followed meanwhile
             then = obstore.head(self._store, self._name(number))["last_modified"]
-            if (now - then).total_seconds() < LEASE:
-                raise self._taken(state)
+            if (now - then).total_seconds() < EXPIRES:
+                raise self._held(state)
 
     def _was_ours(self, state: dict[str, Any]) -> bool:
         before = read_json_object(self._mine) or {}  # on a shared disk it may be another machine's
         here = before.get("host") == self._state["host"]
         return here and before.get("token") == state.get("token")
 
-    def _taken(self, state: dict[str, Any] | None) -> Taken:
+    def _held(self, state: dict[str, Any] | None) -> HeldByAnother:
         about = state or {}
         who = f"{about.get('pid', 'of unknown number')} on {about.get('host', 'another machine')}"
-        return Taken(
+        return HeldByAnother(
             f"results {self._url} are in use by process {' '.join(who.split())[:120]}: wait for it "
-            f"to end (or, if it was killed, {LEASE:g} s), or give another --results"
+            f"to end (or, if it was killed, {EXPIRES:g} s), or give another --results"
         )
 
     def _read(self, number: int) -> dict[str, Any] | None:

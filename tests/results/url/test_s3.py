@@ -25,7 +25,8 @@ from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
-from pairbench.results.url import lock as lease
+from pairbench.results.place import open_store
+from pairbench.results.url import lock
 from tests.experiments.launch.test_launch import children
 from tests.faults.forked import Here
 from tests.support.grids import same, wait_for
@@ -103,10 +104,10 @@ def test_a_driver_dies_with_its_machine_and_another_finishes(
     shutil.rmtree(tmp_path / "machine")
     before = len(load_records(URL).records)
     assert 1 <= before < 3
-    store = Store.at(URL)
+    store = open_store(URL)
     with pytest.raises(PairBenchError, match=f"are in use by process {driver.pid} on"):
         execute(RUNS, store, Here())
-    monkeypatch.setattr(lease, "LEASE", 0.0)
+    monkeypatch.setattr(lock, "EXPIRES", 0.0)
     tally = execute(RUNS, store, Here())
     assert (len(tally.cached), len(tally.finished)) == (before, 3 - before)
     same(downloaded(bucket, tmp_path / "downloaded"), local, RUNS)
@@ -114,7 +115,7 @@ def test_a_driver_dies_with_its_machine_and_another_finishes(
 
 
 def test_records_are_put_on_condition_that_there_is_none(bucket: Any) -> None:
-    store, theirs = Store.at(URL), record("grpo", 0)
+    store, theirs = open_store(URL), record("grpo", 0)
     store.write(theirs)
     store.path(theirs).unlink()
     ours = theirs.model_copy(update={"cost": theirs.cost.model_copy(update={"seconds": 1.25})})
@@ -125,7 +126,7 @@ def test_records_are_put_on_condition_that_there_is_none(bucket: Any) -> None:
 
 @pytest.mark.parametrize("key", ["../../outside", "/etc/outside", "x/./outside"])
 def test_a_bucket_with_hostile_names_is_refused(bucket: Any, key: str, tmp_path: Path) -> None:
-    Store.at(URL).write(record("grpo", 0))
+    open_store(URL).write(record("grpo", 0))
     bucket.put_object(Bucket="bucket", Key=f"a/prefix/{key}", Body=b"{}")
     with pytest.raises(PairBenchError, match="cannot be used") as error:
         load_records(URL)
@@ -135,14 +136,14 @@ def test_a_bucket_with_hostile_names_is_refused(bucket: Any, key: str, tmp_path:
 
 def test_no_bucket_is_one_sentence(bucket: Any) -> None:
     with pytest.raises(PairBenchError, match=r"s3://nothing/x cannot be used .*404 Not Found"):
-        execute(RUNS, Store.at("s3://nothing/x"), Here())
+        execute(RUNS, open_store("s3://nothing/x"), Here())
 
 
 @pytest.mark.slow
 def test_local_workers_give_the_records_of_a_folder(bucket: Any, tmp_path: Path) -> None:
     local = Store(tmp_path / "local")
     execute(RUNS, local, Here())
-    assert len(execute(RUNS, Store.at(URL), Local(2), Execution(workers=2)).finished) == 3
+    assert len(execute(RUNS, open_store(URL), Local(2), Execution(workers=2)).finished) == 3
     same(downloaded(bucket, tmp_path / "downloaded"), local, RUNS)
     assert len(keys(bucket, ".jsonl")) == 3
 
@@ -154,7 +155,7 @@ def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_pat
     from tests.experiments.launch.test_ray import cluster
 
     runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 120_000})
-    local, remote = Store(tmp_path / "local"), Store.at(URL)
+    local, remote = Store(tmp_path / "local"), open_store(URL)
     execute(runs, local, Here())
 
     def node(name: str) -> dict[str, Any]:

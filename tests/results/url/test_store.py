@@ -23,16 +23,17 @@ from pairbench.experiments.progress import Quiet, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.status import look
 from pairbench.experiments.suite import Plan, plan
-from pairbench.results.columns import load_series
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
-from pairbench.results.load import load_records
-from pairbench.results.place import at_hand
+from pairbench.results.load import load_records, load_series
+from pairbench.results.place import at_hand, open_store
 from pairbench.results.query import query
-from pairbench.results.url import lock as lease
-from pairbench.results.url import sync as mirror
-from pairbench.results.url.lock import Lease
+from pairbench.results.url import lock, objects
+from pairbench.results.url import store as url_store
+from pairbench.results.url.lock import UrlLock
+from pairbench.results.url.run_files import UrlRunFiles
+from pairbench.results.url.store import UrlStore
 from pairbench.seeding import generator
 from tests.experiments.launch.test_launch import children
 from tests.faults.forked import Here
@@ -93,14 +94,8 @@ def test_a_grid_at_a_url_is_that_of_a_folder_and_another_machine_reads_it(
 ) -> None:
     runs, local = grid(), Store(tmp_path / "local")
     execute(runs, local, Here())
-    assert (
-        len(
-            execute(
-                runs, Store.at(url), Here(), execution=Execution(checkpoint_seconds=0.0)
-            ).finished
-        )
-        == 2
-    )
+    how = Execution(checkpoint_seconds=0.0)
+    assert len(execute(runs, open_store(url), Here(), execution=how).finished) == 2
     same(Store(place), local, runs)
     left = {path.name for path in place.rglob("*") if path.is_file()}
     names = {spec.identity[:16] for spec in runs.specs}
@@ -112,7 +107,7 @@ def test_a_grid_at_a_url_is_that_of_a_folder_and_another_machine_reads_it(
     assert not problems
     assert set(load_series(url, records)) == {one.identity for one in records}
     assert query("SELECT count(*) FROM series", url).fetchall() == [(20,)]
-    assert len(execute(runs, Store.at(url), Here()).cached) == 2
+    assert len(execute(runs, open_store(url), Here()).cached) == 2
 
 
 def test_the_verbs_read_from_a_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +116,7 @@ def test_the_verbs_read_from_a_url(url: str, capsys: pytest.CaptureFixture[str])
             main([*arguments, "--results", url])
         return int(ended.value.code or 0), capsys.readouterr().out
 
-    done = execute(grid(), Store.at(url), Here()).finished
+    done = execute(grid(), open_store(url), Here()).finished
     assert call("status") == (0, "0 running, 0 waiting, 0 stalled, 0 failed, 2 finished\n")
     assert "grpo" in call("leaderboard", "--task", "preference-bandit")[1]
     assert call("show", done[0].identity[:12], "--format", "json")[0] == 0
@@ -142,7 +137,7 @@ def test_a_checkpoint_goes_to_the_url_and_on_from_there(
     whole = decode(spec.identity, perform(encode(Job(spec, tmp_path / "a")), print))
 
     def job() -> str:
-        store = Store.at(url)
+        store = open_store(url)
         return encode(Job(spec, store.checkpoint(spec), log=store.log(spec), url=url))
 
     asked = iter([False] * 4)  # and True from then on
@@ -157,48 +152,48 @@ def test_a_checkpoint_goes_to_the_url_and_on_from_there(
     log = read_log(place / ".runs" / f"{spec.identity[:16]}.jsonl")
     events = [line["event"] for line in log]
     assert (events.count("started"), events.count("resumed"), events[-1]) == (2, 1, "ended")
-    assert not Store.at(url).checkpoint(spec).exists()  # the url keeps it till the record is there
+    assert not open_store(url).checkpoint(spec).exists()  # the url keeps it till the record ends
 
 
-def test_a_courier_sends_what_changes_and_fetches_what_is_later(
+def test_a_runs_files_are_sent_as_they_change_and_the_later_ones_fetched(
     url: str, place: Path, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "SEND", 0.01)
+    monkeypatch.setattr(objects, "SYNC", 0.01)
     place.mkdir(parents=True)
     there = place / ".checkpoints" / f"{RUN}.safetensors"
-    with mirror.Courier(url, there.name, f"{RUN}.jsonl") as courier:
+    with UrlRunFiles(url, there.name, f"{RUN}.jsonl") as files:
         for text in ("early", "later"):
-            courier.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            courier.checkpoint.write_text(text)
-            heartbeat_path(courier.log).parent.mkdir(parents=True, exist_ok=True)
-            heartbeat_path(courier.log).write_text(text)
+            files.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            files.checkpoint.write_text(text)
+            heartbeat_path(files.log).parent.mkdir(parents=True, exist_ok=True)
+            heartbeat_path(files.log).write_text(text)
             wait_for(lambda text=text: there.exists() and there.read_text() == text)
             wait_for((place / ".runs" / f"{RUN}.json").exists)
     assert not (place / ".runs" / f"{RUN}.json").exists()
     machine("two")
-    with mirror.Courier(url, there.name, f"{RUN}.jsonl") as courier:
-        assert courier.checkpoint.read_text() == "later"
-        courier.checkpoint.write_text("latest, and never sent")
-        monkeypatch.setattr(courier._mirror, "_put", None)
-        courier._over.set()
-    courier.checkpoint.write_text("latest")
+    with UrlRunFiles(url, there.name, f"{RUN}.jsonl") as files:
+        assert files.checkpoint.read_text() == "later"
+        files.checkpoint.write_text("latest, and never sent")
+        monkeypatch.setattr(files._objects, "put", None)
+        files._over.set()
+    files.checkpoint.write_text("latest")
     future = there.stat().st_mtime + 100
-    os.utime(courier.checkpoint, (future, future))
-    with mirror.Courier(url, there.name, f"{RUN}.jsonl") as courier:
-        assert courier.checkpoint.read_text() == "latest"  # what an outage left here goes on
+    os.utime(files.checkpoint, (future, future))
+    with UrlRunFiles(url, there.name, f"{RUN}.jsonl") as files:
+        assert files.checkpoint.read_text() == "latest"  # what an outage left here goes on
 
 
 def test_status_from_another_machine(
     url: str, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "SEND", 0.01)
-    store, (one, other) = Store.at(url), (record("grpo", seed).spec for seed in range(2))
+    monkeypatch.setattr(objects, "SYNC", 0.01)
+    store, (one, other) = open_store(url), (record("grpo", seed).spec for seed in range(2))
     with store.lock():
         names = {spec.identity: str(spec.seed) for spec in (one, other)}
         atomic_write(store.driver_heartbeat, json.dumps({"runs": names}).encode())
         with (
-            mirror.Courier(url, store.checkpoint(one).name, store.log(one).name) as courier,
-            RunLog(courier.log, one),
+            UrlRunFiles(url, store.checkpoint(one).name, store.log(one).name) as files,
+            RunLog(files.log, one),
         ):
             machine("two")
 
@@ -216,7 +211,7 @@ def test_status_from_another_machine(
 def test_what_cannot_be_sent_is_kept_and_sent_by_the_next_call(
     tmp_path: Path, url: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(url_store.time, "sleep", lambda seconds: None)
     runs, local = grid("0-2"), Store(tmp_path / "local")
     execute(runs, local, Here())
     away = place.with_name("away")
@@ -227,30 +222,29 @@ def test_what_cannot_be_sent_is_kept_and_sent_by_the_next_call(
 
     breaks = Breaks(cut)
     with pytest.raises(PairBenchError) as error:
-        execute(runs, Store.at(url), Here(), monitor=breaks)
+        execute(runs, open_store(url), Here(), monitor=breaks)
     assert "4 files are kept in " in str(error.value)  # two records, and their series
     assert str(error.value).endswith("and the same command sends them")
     assert sum("what ends meanwhile is kept and sent later" in note for note in breaks.notes) == 1
     place.unlink()
     away.rename(place)
     assert len(load_records(place).records) == 1
-    assert len(execute(runs, Store.at(url), Here()).cached) == 3
+    assert len(execute(runs, open_store(url), Here()).cached) == 3
     same(Store(place), local, runs)
 
 
 def test_a_finished_record_at_the_url_is_never_overwritten(url: str, place: Path) -> None:
-    store, theirs = Store.at(url), record("grpo", 0)
-    assert store.mirror is not None
+    store, theirs = UrlStore(url), record("grpo", 0)
     Store(place).write(theirs)
     ours = theirs.model_copy(update={"cost": theirs.cost.model_copy(update={"seconds": 1.25})})
     with pytest.raises(PairBenchError, match="holds a finished run, which is never overwritten"):
         store.write(ours)
     assert Store(place).find(theirs.spec)[0] == theirs
-    store.mirror.send(store.path(ours).with_suffix(".gone"))  # a file that is gone is no error
+    store._send(store.path(ours).with_suffix(".gone"))  # a file that is gone is no error
     with store.lock():  # ours is kept beside
         assert store.find(theirs.spec)[0] == theirs
     assert [path.name[-10:] for path in store.path(ours).parent.glob("*damaged*")] == [".damaged-1"]
-    assert any("was there first" in text for text in store.mirror.told())
+    assert any("was there first" in text for text in store.news())
     Store(place).path(theirs).write_text("{")  # what is no record makes room, and is kept
     store.path(ours).unlink()
     store.write(ours)
@@ -261,19 +255,18 @@ def test_a_finished_record_at_the_url_is_never_overwritten(url: str, place: Path
 def test_two_calls_at_one_url(
     url: str, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Store.at(url)
+    first = open_store(url)
     refusal = rf"results {url} are in use by process {os.getpid()} on .*: wait for it to end"
     with first.lock():
         machine("two")
-        second = Store.at(url)
+        second = open_store(url)
         with pytest.raises(PairBenchError, match=refusal), second.lock():
             pass
-        monkeypatch.setattr(lease, "LEASE", 0.0)  # the first has not been heard of for long
-        monkeypatch.setattr(mirror, "SEND", 0.01)
+        monkeypatch.setattr(lock, "EXPIRES", 0.0)  # the first has not been heard of for long
+        monkeypatch.setattr(objects, "SYNC", 0.01)
         with second.lock():
-            assert second.mirror is not None
-            assert second.mirror.told() == []
-    monkeypatch.setattr(lease, "LEASE", 60.0)
+            assert second.news() == []
+    monkeypatch.setattr(lock, "EXPIRES", 60.0)
     with first.lock():  # it is over, which needs no waiting
         pass
 
@@ -281,25 +274,23 @@ def test_two_calls_at_one_url(
 def test_a_call_that_has_lost_the_url_stops(
     url: str, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "SEND", 0.01)
-    store = Store.at(url)
+    monkeypatch.setattr(objects, "SYNC", 0.01)
+    store = UrlStore(url)
 
     def take_over() -> None:
-        assert store.mirror is not None
-        other = Lease(store.mirror._store, url, store.root / "other")
-        monkeypatch.setattr(lease, "LEASE", 0.0)
-        other.take()
-        wait_for(lambda: store.mirror is not None and store.mirror._error)
+        other = UrlLock(store.objects.store, url, store.root / "other")
+        monkeypatch.setattr(lock, "EXPIRES", 0.0)
+        other.acquire()
+        wait_for(lambda: store._error is not None)
 
     with pytest.raises(PairBenchError, match="are in use by process"):
         execute(grid(), store, Here(), monitor=Breaks(take_over))
 
 
 def test_a_killed_call_of_this_machine_is_followed_at_once(url: str) -> None:
-    store = Store.at(url)
-    assert store.mirror is not None
-    mine = store.root / ".lease.json"
-    Lease(store.mirror._store, url, mine).take()  # and never released
+    store = UrlStore(url)
+    mine = store.root / ".url-lock.json"
+    UrlLock(store.objects.store, url, mine).acquire()  # and never released
     with store.lock():
         pass
 
@@ -315,7 +306,7 @@ def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path
     )
     execute(runs, local, Here())
     command = [
-        sys.executable, "-c", "from pairbench import lease; lease.LEASE = 0.0; "
+        sys.executable, "-c", "from pairbench.results.url import lock; lock.EXPIRES = 0.0; "
         "from pairbench.cli.main import main; main()",
         "run", "--algorithms", "grpo", "--tasks", "preference-bandit", "--seeds", "0-15",
         "--budget-steps", "20480", "--evaluations", "2", "--probes", "0", "--set", "grpo.epochs=1",
@@ -366,7 +357,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_of_an_object_leads_anywhere(name: str) -> None:
-    assert mirror._most(name) is None
+    assert objects.size_limit(name) is None
 
 
 def test_of_a_strangers_bucket_only_records_are_fetched(
@@ -407,7 +398,7 @@ def test_of_a_strangers_bucket_only_records_are_fetched(
 )
 def test_urls_that_are_refused(bad: str, says: str, machine: Callable[[str], None]) -> None:
     with pytest.raises(PairBenchError) as error:
-        Store.at(bad)
+        open_store(bad)
     assert says in str(error.value)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -437,7 +428,7 @@ def test_what_the_environment_holds_of_secrets_is_told_nobody(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc/def+ghi")
     error = OSError("PUT http://me:you@host/x said abc/def+ghi is wrong\nDebug source: more")
-    assert mirror._why(error) == "PUT http://***@host/x said *** is wrong"
+    assert objects._why(error) == "PUT http://***@host/x said *** is wrong"
 
 
 def test_no_obstore_is_one_sentence(
@@ -445,4 +436,4 @@ def test_no_obstore_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(PairBenchError, match=r"need obstore: pip install 'pairbench\[s3\]'"):
-        Store.at("s3://bucket/prefix")
+        open_store("s3://bucket/prefix")
