@@ -61,7 +61,7 @@ def filled(text: str, where: str = "") -> str:
             raise Wrong(f"{where}: <!--{match['call']}--> is followed by no <!--/-->")
         try:
             text = FILLERS[name](board, *arguments)
-        except (Wrong, KeyError, TypeError) as error:
+        except (Wrong, AttributeError, ImportError, KeyError, TypeError) as error:
             raise Wrong(f"{where}: <!--{match['call']}-->: {error}") from error
         if match["text"].startswith("\n"):
             text = f"\n\n{text}\n\n"
