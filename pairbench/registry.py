@@ -1,20 +1,22 @@
-"""Names of algorithms and tasks, found without importing them.
+"""Names of algorithms, tasks and engines, found without importing them.
 
 What PairBench brings stands one to a file in `pairbench.algorithms` and `pairbench.tasks`, and the
-file's name is the thing's: `soft-pair-grpo` is in soft_pair_grpo.py. What other packages bring is
-declared by entry points of the same two groups. A module is imported when its name is asked for, so
-that a plug-in which cannot be imported hurts nobody who does not use it.
+file's name is the thing's: `soft-pair-grpo` is in soft_pair_grpo.py. An engine is the `engine.py` of
+a folder of its name. What other packages bring is declared by the entry-point groups
+"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A module is imported when its name
+is asked for, so that a plug-in which cannot be imported hurts nobody who does not use it.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -24,10 +26,12 @@ from pairbench.text import did_you_mean
 if TYPE_CHECKING:
     from pairbench.algorithm import Method
     from pairbench.task import Task
+    from pairbench.training.engine import Engine
 
-Kind = Literal["algorithm", "task"]
+Kind = Literal["algorithm", "task", "engine"]
 A = TypeVar("A", bound="type[Method]")
 T = TypeVar("T", bound="type[Task]")
+E = TypeVar("E", bound="type[Engine]")
 
 BUILT_IN = "built in"
 
@@ -46,6 +50,16 @@ def register_task(name: str) -> Callable[[T], T]:
     """Gives a task class its registered name."""
 
     def mark(cls: T) -> T:
+        cls.name = name
+        return cls
+
+    return mark
+
+
+def register_engine(name: str) -> Callable[[E], E]:
+    """Gives an engine class its registered name."""
+
+    def mark(cls: E) -> E:
         cls.name = name
         return cls
 
@@ -81,13 +95,8 @@ def entries(kind: Kind) -> Mapping[str, Entry]:
 
     A name that two packages bring is kept, with an error that names both.
     """
-    found = {}
-    package = f"pairbench.{kind}s"
-    spec = find_spec(package)
-    for module in iter_modules(spec.submodule_search_locations if spec else ()):
-        name = module.name.replace("_", "-")
-        found[name] = Entry(kind, name, f"{package}.{module.name}")
-    for point in metadata.entry_points(group=package):
+    found = {name: Entry(kind, name, module) for name, module in _built_in(kind)}
+    for point in metadata.entry_points(group=f"pairbench.{kind}s"):
         origin = point.dist.name if point.dist else "an unknown package"
         entry = Entry(kind, point.name, point.value, origin)
         other = found.get(point.name)
@@ -97,6 +106,22 @@ def entries(kind: Kind) -> Mapping[str, Entry]:
             entry = replace(other, error=error)
         found[point.name] = entry
     return dict(sorted(found.items()))
+
+
+def _built_in(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Yields the names of one kind that PairBench brings, and their modules."""
+    if kind == "engine":
+        for path in Path(__file__).parent.glob("*/*/engine.py"):
+            folder = path.parent
+            yield (
+                folder.name.replace("_", "-"),
+                f"pairbench.{folder.parent.name}.{folder.name}.engine",
+            )
+        return
+    package = f"pairbench.{kind}s"
+    spec = find_spec(package)
+    for module in iter_modules(spec.submodule_search_locations if spec else ()):
+        yield module.name.replace("_", "-"), f"{package}.{module.name}"
 
 
 def listing(kind: Kind) -> list[Entry]:
@@ -156,6 +181,15 @@ def split_task(name: str) -> tuple[str, str | None]:
     """Returns ("name", "variant") of "name@variant", or ("name", None)."""
     base, at, variant = name.partition("@")
     return base, variant if at else None
+
+
+def load(kind: Kind, name: str) -> object:
+    """Returns what is registered as `name`, imported.
+
+    Raises:
+        PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
+    """
+    return _load(_entry(kind, name))
 
 
 def _entry(kind: Kind, name: str) -> Entry:
