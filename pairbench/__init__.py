@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pairbench.errors import DivergedError, PairBenchError
     from pairbench.evaluation import Cost, Evaluation
     from pairbench.experiments.runner import run
-    from pairbench.experiments.tuning import tune
+    from pairbench.experiments.tuning.search import tune
     from pairbench.leaderboard.compare import compare
     from pairbench.policy import ParameterGroup, Policy, PolicyOutput
     from pairbench.registry import register_algorithm, register_task
@@ -95,7 +95,7 @@ _HOMES = {
     "pairbench.errors": "DivergedError PairBenchError",
     "pairbench.evaluation": "Cost Evaluation",
     "pairbench.experiments.runner": "run",
-    "pairbench.experiments.tuning": "tune",
+    "pairbench.experiments.tuning.search": "tune",
     "pairbench.leaderboard.compare": "compare",
     "pairbench.policy": "ParameterGroup Policy PolicyOutput",
     "pairbench.registry": "register_algorithm register_task",

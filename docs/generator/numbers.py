@@ -14,7 +14,7 @@ from typing import Any
 
 import pairbench
 from docs.generator.pages import ROOT, Wrong, filler
-from pairbench.experiments.tuning import Study, Trial, read_study
+from pairbench.experiments.tuning.study import Study, Trial, read_study
 from pairbench.statistics import mean_intervals, sign_flip_p_values
 from pairbench.text import number
 

@@ -52,7 +52,7 @@ PROTOCOL = packed(
 @ANYWHERE
 def run(results: str, profile: bool, **asked: Any) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
-    from pairbench.experiments.progress import display
+    from pairbench.experiments.display import display
     from pairbench.experiments.runner import run as run_suite
     from pairbench.results.place import at_hand
 
@@ -112,9 +112,9 @@ def tune(form: str, **asked: Any) -> int:
     Trials use seeds and contexts that no board reports. Writes a suite of the settings found. The
     status is 1 if a trial failed.
     """
-    from pairbench.experiments.progress import display
-    from pairbench.experiments.tuning import as_object, next_command, render
-    from pairbench.experiments.tuning import tune as search
+    from pairbench.experiments.display import display
+    from pairbench.experiments.tuning.report import as_object, next_command, render
+    from pairbench.experiments.tuning.search import tune as search
 
     with display() as monitor:
         outcome = search(monitor=monitor, **asked)

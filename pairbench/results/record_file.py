@@ -38,6 +38,15 @@ def read_record(path: Path) -> RunRecord:
         raise
     except OSError as error:
         raise Unreadable(f"it cannot be read ({error.strerror})") from error
+    return parse_record(data, path.name)
+
+
+def parse_record(data: bytes | str, name: str) -> RunRecord:
+    """Returns the record that is in a file of this name.
+
+    Raises:
+        Unreadable: as `read_record`.
+    """
     try:
         raw = strict_json(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -58,6 +67,6 @@ def read_record(path: Path) -> RunRecord:
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise Unreadable(f"{where}: {message}" if where else message) from error
-    if not path.name.startswith(record.identity[:16]):
+    if not name.startswith(record.identity[:16]):
         raise Unreadable("its name is not that of its identity")
     return record

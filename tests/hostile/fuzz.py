@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["pairbench"]):
     from pairbench.errors import PairBenchError
     from pairbench.experiments.status import look, render
     from pairbench.experiments.suite import expand, load_suite
-    from pairbench.experiments.tuning import Study, read_study
+    from pairbench.experiments.tuning.study import Study, read_study
     from pairbench.language.data.load import _records
     from pairbench.results.heartbeat import read_log
     from pairbench.results.marks import MARKS, marks
