@@ -56,11 +56,8 @@ def leaderboard(
         return
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records))
-        pages = [path for path in written if path.parent != site]
-        for path in written:
-            if path.parent == site:
-                click.echo(path)
-        click.echo(f"and {len(pages)} pages of runs and algorithms", err=True)
+        for path in written.files:
+            click.echo(path)
         return
     if task is not None:
         raise PairBenchError("an overall board is of several tasks: name them with --tasks")

@@ -72,20 +72,16 @@ def run(results: str, profile: bool, **asked: Any) -> int:
 
 def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
-    from pairbench.leaderboard import build, render, write_site
-    from pairbench.leaderboard.site.names import slugs
+    from pairbench.leaderboard import render, write_site
     from pairbench.results.layout import pages_folder
     from pairbench.results.load import load_series
     from pairbench.results.marks import marks
 
     records = loaded(results)
-    pages = pages_folder(results)
-    rebuilt = marks(results)
-    write_site(records, pages, rebuilt, load_series(results, records))
-    boards = build(records, marks=rebuilt)
-    for board, stem in zip(boards, slugs(boards), strict=True):
+    site = write_site(records, pages_folder(results), marks(results), load_series(results, records))
+    for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
-            click.echo(f"\n{render(board, 'table')}page: {pages / f'{stem}.html'}")
+            click.echo(f"\n{render(board, 'table')}page: {page}")
 
 
 @click.command()

@@ -17,7 +17,7 @@ from pairbench.results.record_file import as_json
 from tests.support.records import board_records
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = {".md", ".csv", ".json", ".html", ".css"}
+KINDS = {".md", ".json", ".html", ".js"}
 
 
 def committed_records(folder: Path) -> list[RunRecord]:
@@ -52,6 +52,15 @@ def test_committed_leaderboards_are_a_function_of_committed_results(tmp_path: Pa
     assert sorted(rebuilt) == sorted(committed), hint
     assert [name for name in rebuilt if rebuilt[name] != committed[name]] == [], hint
     assert bool(records) == bool(rebuilt)
+
+
+def test_the_folder_stays_small() -> None:
+    """Few files, so that one more run or one edit of a page does not rewrite a thousand."""
+    paths = [path for path in (ROOT / "leaderboards").rglob("*") if path.is_file()]
+    assert len(paths) <= 100
+    assert max(path.stat().st_size for path in paths) < 2e6
+    assert sum(path.stat().st_size for path in paths) < 8e6
+    assert sum(path.suffix == ".html" for path in paths) <= 40  # what one template may rewrite
 
 
 def test_a_rebuild_sees_one_changed_score(tmp_path: Path) -> None:

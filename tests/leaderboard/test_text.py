@@ -78,14 +78,16 @@ def test_numbers_read_well() -> None:
 
 def test_site_is_complete_and_byte_for_byte(tmp_path: Path) -> None:
     records = board_records(3) + board_records(3, steps=1_000_000)
-    written = write_site(records, tmp_path / "one")
-    again = write_site(list(reversed(records)), tmp_path / "two")
+    written = write_site(records, tmp_path / "one").files
+    again = write_site(list(reversed(records)), tmp_path / "two").files
     beside = [path.name for path in written if path.parent == tmp_path / "one"]
     assert beside == [
-        *(f"halfcheetah-v4--1M-steps.{s}" for s in ("csv", "html", "json", "md")),
-        *(f"halfcheetah-v4--200k-steps.{s}" for s in ("csv", "html", "json", "md")),
+        "README.md",
+        "algorithms.html",
+        *(f"halfcheetah-v4--1M-steps.{s}" for s in ("html", "json", "md")),
+        *(f"halfcheetah-v4--200k-steps.{s}" for s in ("html", "json", "md")),
         "index.html",
-        "style.css",
+        "run.html",
     ]
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
     assert sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file()) == written
@@ -94,10 +96,10 @@ def test_site_is_complete_and_byte_for_byte(tmp_path: Path) -> None:
 def test_boards_of_one_budget_get_different_files(tmp_path: Path) -> None:
     records = [record("a", 0), record("a", 0, task_config={"oracle": "other"})]
     records.append(record("a", 0, task="a/b <c>"))
-    written = write_site(records, tmp_path)
+    written = write_site(records, tmp_path).files
     names = [path.name for path in written if path.parent == tmp_path]
-    assert len(set(names)) == len(names) == 14
-    assert sum(name.startswith("halfcheetah-v4--200k-steps--") for name in names) == 8
+    assert len(set(names)) == len(names) == 13
+    assert sum(name.startswith("halfcheetah-v4--200k-steps--") for name in names) == 6
     assert "a-b--c---200k-steps.md" in [name.replace("---200k", "---200k") for name in names]
 
 
@@ -105,4 +107,4 @@ def test_site_needs_a_folder_it_can_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PairBenchError, match="cannot write the leaderboards"):
         write_site([record()], tmp_path / "file")
-    assert write_site([], tmp_path / "none") == [] and not (tmp_path / "none").exists()
+    assert write_site([], tmp_path / "none").files == [] and not (tmp_path / "none").exists()

@@ -8,7 +8,9 @@ from pairbench.leaderboard.build import Board, kept_in_names
 from pairbench.results.record import digest
 
 OVERALL = "overall"
-SITE_FORMATS = {"md": "markdown", "csv": "csv", "json": "json", "html": "html"}
+
+SITE_FORMATS = {"md": "markdown", "json": "json", "html": "html"}
+"""Of each board, by suffix; a command gives the others."""
 
 
 def slugs(boards: Sequence[Board]) -> list[str]:
@@ -21,16 +23,17 @@ def slugs(boards: Sequence[Board]) -> list[str]:
     ]
 
 
-def run_file(identity: str) -> str:
-    """Returns where a site keeps the page of a run."""
-    return f"runs/{identity[:16]}.html"
+def run_link(identity: str) -> str:
+    """Returns the address of a run in a site."""
+    return f"run.html#{identity[:16]}"
 
 
-def algorithm_file(name: str) -> str:
-    """Returns where a site keeps the page of an algorithm, whatever its name holds."""
+def algorithm_anchor(name: str) -> str:
+    """Returns the place of an algorithm on the page of all, whatever its name holds."""
     kept = kept_in_names(name)
-    return (
-        f"algorithms/{kept}.html"
-        if kept == name.lower()
-        else f"algorithms/{kept}-{digest(name)[:8]}.html"
-    )
+    return kept if kept == name else f"{kept}-{digest(name)[:8]}"
+
+
+def algorithm_link(name: str) -> str:
+    """Returns the address of an algorithm in a site."""
+    return f"algorithms.html#{algorithm_anchor(name)}"

@@ -7,23 +7,26 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.leaderboard.build import Board, Pair
 from pairbench.leaderboard.columns import Column, Interval, columns
-from pairbench.leaderboard.overall import Overall
-from pairbench.leaderboard.rows import CurveBand, Rate, Row, with_role
-from pairbench.leaderboard.site.names import OVERALL, algorithm_file, run_file
+from pairbench.leaderboard.overall import Overall, OverallRow
+from pairbench.leaderboard.rows import CurveBand, Rate, Reward, Row, with_role
+from pairbench.leaderboard.site.names import OVERALL, algorithm_link, run_link
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
 from pairbench.leaderboard.text import (
     cell,
     cells,
     explained,
     headings,
+    markdown_text,
     middle,
     percent,
     protocol_line,
@@ -316,54 +319,116 @@ def overall_page(board: Overall) -> str:
     )
 
 
+BESIDE = {
+    "claims": (
+        "The papers' claims, checked",
+        "What the papers assert, each with its assumption, the numbers and a verdict.",
+    ),
+    "replication": (
+        "A paper's tables beside ours",
+        "Orders, paired verdicts and rank correlations with their intervals, and what noise costs.",
+    ),
+}
+"""Pages that a folder may have beside the boards: title, and what they hold."""
+
+
 def index_page(
-    boards: list[Board],
-    stems: list[str],
-    both: Overall | None = None,
-    claims: bool = False,
-    replication: bool = False,
-    algorithms: Sequence[str] = (),
+    boards: Sequence[Board], stems: Sequence[str], both: Overall | None, beside: Sequence[str]
 ) -> str:
     """Returns the page that links every board's page, with its best rows.
 
-    `both` is the board over tasks; `claims` and `replication` say whether there are such pages;
-    `algorithms` are those that have a page of their own.
+    Args:
+        boards: all boards.
+        stems: of their files.
+        both: the board over tasks, if there is one.
+        beside: which of `BESIDE` there are.
     """
     return (
         environment()
         .get_template("index.html.j2")
         .render(
-            claims=claims,
-            replication=replication,
-            algorithms=algorithms,
-            both=None
-            if both is None
-            else {
-                "stem": OVERALL,
-                "tasks": [scale.task for scale in both.scales],
-                "best": [
-                    {"row": row.row, "reward": cell(row.score)}
-                    for row in both.rows
-                    if row.rank == 1
-                ],
-            },
-            boards=[
-                {
-                    "title": board.title,
-                    "line": protocol_line(board),
-                    "stem": stem,
-                    "trained": sum(not row.floor for row in board.ranked),
-                    "runs": sum(row.n_seeds for row in board.rows),
-                    "best": [
-                        {"row": row.row, "reward": cell(row.reward)}
-                        for row in board.rows
-                        if row.rank == 1
-                    ],
-                }
-                for board, stem in zip(boards, stems, strict=True)
-            ],
+            boards=_entries(boards, stems, both),
+            algorithms=sorted({row.algorithm for board in boards for row in board.rows}),
+            beside=[(name, *BESIDE[name]) for name in beside],
         )
     )
+
+
+def index_text(
+    boards: Sequence[Board], stems: Sequence[str], both: Overall | None, beside: Sequence[str]
+) -> str:
+    """Returns the same as Markdown, which links every board's Markdown."""
+    lines = [
+        "# Leaderboards",
+        "Each board below is a Markdown file. In a clone, open `index.html` in a browser for the "
+        "same boards with sorting, learning curves, and a page of every run and every algorithm; "
+        "it needs no server. Each board is also a JSON file at full precision. All of this is made "
+        "from `results/` by `pairbench leaderboard --site leaderboards`.",
+        tabulate(
+            [
+                [
+                    f"[{markdown_text(entry['title'])}]({quote(entry['stem'])}.md)",
+                    entry["trained"],
+                    entry["runs"],
+                    ", ".join(markdown_text(row["row"]) for row in entry["best"][:LEADERS])
+                    + (f" and {more} more" if (more := len(entry["best"]) - LEADERS) > 0 else ""),
+                ]
+                for entry in _entries(boards, stems, both)
+            ],
+            ["board", "ranked rows", "runs", "first rank"],
+            tablefmt="pipe",
+            disable_numparse=True,
+        ),
+    ]
+    if beside:
+        lines.append(
+            "\n".join(f"- [{BESIDE[name][0]}]({name}.md): {BESIDE[name][1]}" for name in beside)
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+LEADERS = 6
+"""Rows of the first rank named one by one on an index."""
+
+
+def _entries(
+    boards: Sequence[Board], stems: Sequence[str], both: Overall | None
+) -> list[dict[str, Any]]:
+    """What an index says of each board, the one over tasks first."""
+    found: list[dict[str, Any]] = []
+    if both is not None:
+        found.append(
+            {
+                "title": "Overall",
+                "line": "Normalised scores of the rows that are on all of "
+                f"{', '.join(scale.task for scale in both.scales)}.",
+                "stem": OVERALL,
+                "trained": len(both.rows),
+                "runs": sum(sum(row.n_seeds.values()) for row in both.rows),
+                "best": _best(both.rows, [row.score for row in both.rows]),
+            }
+        )
+    return found + [
+        {
+            "title": board.title,
+            "line": protocol_line(board),
+            "stem": stem,
+            "trained": sum(not row.floor for row in board.ranked),
+            "runs": sum(row.n_seeds for row in board.rows),
+            "best": _best(board.rows, [row.reward for row in board.rows]),
+        }
+        for board, stem in zip(boards, stems, strict=True)
+    ]
+
+
+def _best(
+    rows: Sequence[Row | OverallRow], scores: Sequence[Reward | None]
+) -> list[dict[str, str]]:
+    return [
+        {"row": row.row, "reward": cell(score)}
+        for row, score in zip(rows, scores, strict=True)
+        if row.rank == 1
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -386,8 +451,8 @@ def environment() -> Environment:
     environment.filters["number"] = number
     environment.filters["brief"] = _brief
     environment.filters["percent"] = percent
-    environment.filters["run_file"] = run_file
-    environment.filters["algorithm_file"] = algorithm_file
+    environment.filters["run_link"] = run_link
+    environment.filters["algorithm_link"] = algorithm_link
     return environment
 
 

@@ -1,44 +1,44 @@
-"""The pages of a results folder: boards, a page per algorithm, a page per run, and an index.
+"""The pages of a results folder: boards, one page of all runs, one of all algorithms, an index.
 
-Boards are self-contained; the pages of algorithms and runs, of which there are many, share one
-style sheet beside them. Nothing needs a server, and the same records, series and code give the same
-bytes.
+Every page is a file that needs no server, no command and no network, and the same records, series
+and code give the same bytes. Boards and algorithms are complete pages; the page of runs reads the
+data of one board's runs from a file beside it.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup, escape
 
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import CAVEAT, JUDGES, Board, build, distinct, flat
+from pairbench.leaderboard.build import Board, build, distinct
 from pairbench.leaderboard.formats import render
 from pairbench.leaderboard.overall import overall
-from pairbench.leaderboard.rows import Row
-from pairbench.leaderboard.site.names import (
-    OVERALL,
-    SITE_FORMATS,
-    algorithm_file,
-    run_file,
-    slugs,
-)
-from pairbench.leaderboard.site.pages import board_page, environment, index_page
-from pairbench.leaderboard.site.sparklines import SHOWN, Series, drawn, scale, thin
-from pairbench.leaderboard.text import cell
-from pairbench.registry import entries, get_algorithm
+from pairbench.leaderboard.site.algorithms import algorithms_page
+from pairbench.leaderboard.site.names import OVERALL, SITE_FORMATS, slugs
+from pairbench.leaderboard.site.pages import board_page, environment, index_page, index_text
+from pairbench.leaderboard.site.runs import index_script, runs_script
+from pairbench.leaderboard.site.sparklines import Series
 from pairbench.results.files import atomic_write
-from pairbench.results.folder import Store
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was written.
+
+    Attributes:
+        boards: in their order, as `build` returns them.
+        pages: the page of each board, likewise.
+        files: every file of the site, sorted.
+    """
+
+    boards: list[Board] = field(default_factory=list)
+    pages: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 def write_site(
@@ -46,12 +46,12 @@ def write_site(
     folder: Path,
     marks: Iterable[Reproduction] = (),
     series: Mapping[str, Series] | None = None,
-) -> list[Path]:
-    """Writes every board as Markdown, CSV, JSON and a page, and the pages that belong to them.
+) -> Site:
+    """Writes every board as Markdown, JSON and a page, and the pages that belong to them.
 
-    Those are the board over all tasks, a page per algorithm and per run, and an index, which links
-    the pages of the claims and of the replication if the folder has them. Files that would not
-    change are not touched, and files of boards that are gone are left alone.
+    Those are the board over all tasks, the pages of all runs and of all algorithms, and an index,
+    which links the pages of the claims and of the replication if the folder has them. Files that
+    would not change are not touched, and files of boards that are gone are left alone.
 
     Args:
         records: any records, in any order.
@@ -60,37 +60,38 @@ def write_site(
         series: what was measured in each iteration, by the run's identity.
 
     Returns:
-        The files of the site, sorted; none where there are no records.
+        The boards and the files of the site; none where there are no records.
 
     Raises:
         PairBenchError: the folder cannot be written.
     """
     kept = distinct(records)
-    rebuilt = list(marks)
-    measured = series or {}
-    boards = build(kept, marks=rebuilt)
+    rebuilt: dict[str, list[Reproduction]] = defaultdict(list)
+    for mark in marks:
+        rebuilt[mark.identity].append(mark)
+    boards = build(kept, marks=[mark for several in rebuilt.values() for mark in several])
     if not boards:
-        return []
+        return Site()
     stems = slugs(boards)
+    known = {record.identity: record for record in kept}
+    measured = series or {}
     texts = {}
     for stem, board in zip(stems, boards, strict=True):
         for suffix, format in SITE_FORMATS.items():
             if format != "html":
                 texts[f"{stem}.{suffix}"] = render(board, format)
         texts[f"{stem}.html"] = board_page(board, linked=True, series=measured)
+        texts[f"runs/{stem}.js"] = runs_script(stem, board, known, rebuilt, measured)
     both = overall(kept, boards=boards)
     if both is not None:
         for suffix, format in SITE_FORMATS.items():
             texts[f"{OVERALL}.{suffix}"] = render(both, format)
-    texts["style.css"] = (
-        files("pairbench.leaderboard.site").joinpath("static/style.css").read_text("utf-8")
-    )
-    texts |= _run_pages(kept, boards, stems, rebuilt, measured)
-    algorithms = _algorithm_pages(boards, stems)
-    texts |= algorithms
-    beside = {name: (folder / f"{name}.html").exists() for name in ("claims", "replication")}
-    ranked = sorted({row.algorithm for board in boards for row in board.rows})
-    texts["index.html"] = index_page(boards, stems, both, algorithms=ranked, **beside)
+    texts["runs/index.js"] = index_script(boards, stems)
+    texts["run.html"] = environment().get_template("run.html.j2").render()
+    texts["algorithms.html"] = algorithms_page(boards, stems)
+    beside = [name for name in ("claims", "replication") if (folder / f"{name}.html").exists()]
+    texts["index.html"] = index_page(boards, stems, both, beside)
+    texts["README.md"] = index_text(boards, stems, both, beside)
     try:
         for name, text in texts.items():
             path, data = folder / name, text.encode()
@@ -101,186 +102,8 @@ def write_site(
             f"cannot write the leaderboards to {folder} ({error.strerror}): name a folder that can "
             "be written"
         ) from error
-    return sorted(folder / name for name in texts)
-
-
-def _run_pages(
-    records: list[RunRecord],
-    boards: list[Board],
-    stems: list[str],
-    marks: list[Reproduction],
-    series: Mapping[str, Series],
-) -> dict[str, str]:
-    homes = {
-        run: (stem, board, row)
-        for stem, board in zip(stems, boards, strict=True)
-        for row in board.rows
-        for run in row.runs.values()
-    }
-    rebuilt = defaultdict(list)
-    for mark in marks:
-        rebuilt[mark.identity].append(mark)
-    return {
-        run_file(record.identity): run_page(
-            record, *homes[record.identity], rebuilt[record.identity], series.get(record.identity)
-        )
-        for record in records
-    }
-
-
-def run_page(
-    record: RunRecord,
-    stem: str,
-    board: Board,
-    row: Row,
-    marks: Iterable[Reproduction] = (),
-    series: Series | None = None,
-) -> str:
-    """Returns a run's page: scores, curve, series, cost, how to run it again, and where it is from.
-
-    Args:
-        record: the run.
-        stem: of its board's files.
-        board, row: where it counts.
-        marks: what came of running it again.
-        series: what was measured in each of its iterations, if at hand.
-    """
-    found = {name: thin(values) for name, values in (series or {}).items() if name in SHOWN}
-    curve = thin([point.reward for point in record.curve])
-    evaluation = record.evaluation
-    return (
-        environment()
-        .get_template("run.html.j2")
-        .render(
-            record=record,
-            board=board,
-            row=row,
-            stem=stem,
-            marks=sorted(marks, key=lambda mark: mark.date),
-            algorithm=algorithm_file(record.algorithm),
-            scores={}
-            if evaluation is None
-            else {way: sum(values) / len(values) for way, values in evaluation.scores.items()},
-            measures=evaluation.measures if evaluation else {},
-            curve=drawn(curve) if curve and len(curve.parts) > 1 else None,
-            ways=list(dict.fromkeys(way for point in record.curve for way in point.means)),
-            strips=[
-                (title, drawn(strip), scale(strip.low, strip.high), len(strip.parts))
-                for name, title in SHOWN.items()
-                if (strip := found.get(name)) is not None
-            ],
-            settings=_settings(record.algorithm_config),
-            task_settings=_settings(record.task_config),
-            provenance=list(flat(record.provenance, leave=(JUDGES, CAVEAT))),
-            place=Store(Path("results")).path(record).as_posix(),
-            reproduce=reproduce_command(record),
-            command=run_command(record),
-        )
+    return Site(
+        boards=boards,
+        pages=[folder / f"{stem}.html" for stem in stems],
+        files=sorted(folder / name for name in texts),
     )
-
-
-def reproduce_command(record: RunRecord) -> str:
-    """Returns the commands that run a record again from a checkout that has it."""
-    place = shlex.quote(Store(Path("results")).path(record).as_posix())
-    commit = record.provenance.get("git_commit")
-    checkout = [f"git checkout {shlex.quote(str(commit))}"] if commit else []
-    return "\n".join([*checkout, f"pairbench reproduce {place}"])
-
-
-def run_command(record: RunRecord) -> str:
-    """Returns the command whose run has this record's identity, every setting spelled out.
-
-    Trials that `pairbench tune` spent are no setting of a run: a tuned row's command gives the same
-    numbers, under the identity of settings set by hand.
-    """
-    budget = record.protocol.budget.model_dump(exclude_none=True)
-    words = [
-        *("--algorithms", record.algorithm, "--tasks", record.task, "--seeds", str(record.seed)),
-        *(w for name, value in budget.items() for w in (f"--budget-{_dashed(name)}", str(value))),
-        "--anneal" if record.protocol.anneal else "--no-anneal",
-        *("--evaluations", str(record.protocol.evaluations)),
-        *("--probes", str(record.protocol.probes)),
-    ]
-    if record.protocol.engine != "pairbench":
-        words += ["--engine", record.protocol.engine]
-    for target, config in (
-        (record.algorithm, record.algorithm_config),
-        (record.task, record.task_config),
-    ):
-        for name, value in config.items():
-            words += ["--set", f"{target}.{name}={json.dumps(value)}"]
-    return f"pairbench run {shlex.join(words)}"
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _settings(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, indent=1, ensure_ascii=False)
-
-
-def _algorithm_pages(boards: list[Board], stems: list[str]) -> dict[str, str]:
-    """Returns a page for each algorithm that has a row, by file name."""
-    rows = defaultdict(list)
-    for stem, board in zip(stems, boards, strict=True):
-        for row in board.rows:
-            rows[row.algorithm].append((stem, board, row))
-    return {
-        algorithm_file(name): environment()
-        .get_template("algorithm.html.j2")
-        .render(
-            name=name,
-            **_described(name),
-            rows=[
-                {"stem": stem, "board": board, "it": row, "reward": cell(row.reward)}
-                for stem, board, row in found
-            ],
-            run_file=run_file,
-        )
-        for name, found in sorted(rows.items())
-    }
-
-
-def _described(name: str) -> dict[str, Any]:
-    """Returns what an algorithm's own file says of it, or why it cannot be had here."""
-    nothing: dict[str, Any] = {"source": "", "where": "", "about": [], "parts": [], "settings": []}
-    nothing |= {"kinds": [], "missing": None}
-    try:
-        cls = get_algorithm(name)
-    except PairBenchError as error:
-        return {**nothing, "missing": str(error)}
-    entry = entries("algorithm")[name]
-    kinds = list(cls.presets)
-    return nothing | {
-        "source": cls.source,
-        "where": entry.target,
-        "about": _paragraphs(inspect.getdoc(cls) or ""),
-        "parts": [
-            (part, _marked(" ".join(str(value.__doc__).split())))
-            for part, value in vars(cls).items()
-            if inspect.isfunction(value) and value.__doc__ and not part.startswith("_")
-        ],
-        "kinds": kinds,
-        "settings": [
-            {
-                "name": setting,
-                "meaning": field.description or "",
-                "default": "required" if field.is_required() else json.dumps(field.default),
-                "presets": [
-                    json.dumps(cls.presets[kind][setting]) if setting in cls.presets[kind] else ""
-                    for kind in kinds
-                ],
-            }
-            for setting, field in cls.Config.model_fields.items()
-        ],
-    }
-
-
-def _paragraphs(text: str) -> list[Markup]:
-    return [_marked(part) for part in re.split(r"\n\s*\n", text) if part.strip()]
-
-
-def _marked(text: str) -> Markup:
-    """Text of a docstring, what stands between back quotes as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

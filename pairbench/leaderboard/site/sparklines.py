@@ -58,14 +58,6 @@ def thin(values: ArrayLike) -> Strip | None:
     return Strip(float(measured.min()), float(measured.max()), parts)
 
 
-def drawn(strip: Strip) -> Markup:
-    """Returns the strip of one run, from its own least to its own largest value."""
-    values = [value for value in strip.parts if value is not None]
-    return svg(
-        [(v, v, v) if v is not None else None for v in strip.parts], min(values), max(values)
-    )
-
-
 class Bands(NamedTuple):
     """A quantity of several rows on one scale: its ends, whether it is logarithmic, the strips."""
 

@@ -44,8 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     series = {"grad_norm": [1.0, float("nan"), 3.0], "lr": [1.0, 1.0, 1.0]}
     measured = {r.identity: series for r in records if r.row in ("grpo", "ppo")}
     folder = tmp_path_factory.mktemp("site")
-    pages = write_site(records, folder, series=measured)
-    return next(p for p in pages if p.name == "halfcheetah-v4--200k-steps.html")
+    return write_site(records, folder, series=measured).pages[0]
 
 
 @pytest.fixture
@@ -180,10 +179,18 @@ def test_every_kind_of_page_fits_a_phone(opened: Any, page: Path) -> None:
         "Emulation.setDeviceMetricsOverride",
         {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
     )
-    (run, *_) = sorted((page.parent / "runs").iterdir())
-    for path in (run, page.parent / "algorithms" / "grpo.html", page.parent / "index.html"):
-        opened.get(path.as_uri())
-        assert opened.execute_script("return document.documentElement.scrollWidth") == 390, path
+    site = page.parent.as_uri()
+    run = f"{site}/run.html#{board_records(1)[1].identity[:16]}"
+    for place in (
+        run,
+        f"{site}/algorithms.html#grpo",
+        f"{site}/algorithms.html",
+        site + "/index.html",
+    ):
+        opened.get("about:blank")
+        opened.get(place)
+        opened.execute_async_script("setTimeout(arguments[0], 200)")
+        assert opened.execute_script("return document.documentElement.scrollWidth") == 390, place
 
 
 def test_settings_open_from_the_row(opened: Any) -> None:
@@ -197,8 +204,8 @@ def test_settings_open_from_the_row(opened: Any) -> None:
 def test_the_frontier_is_drawn_against_the_kl_and_the_other_judge(
     browser: Any, tmp_path: Path
 ) -> None:
-    pages = write_site(language_records(), tmp_path)
-    browser.get(next(p for p in pages if p.match("hh-rlhf*.html")).as_uri())
+    (page,) = write_site(language_records(), tmp_path).pages
+    browser.get(page.as_uri())
     assert "Smoke test only." in browser.find_element("css selector", ".caveat").text
     assert "0.600 ± 0.010" in browser.find_element("id", "judges").text
     options = (
@@ -355,15 +362,14 @@ def test_profile_and_strips_are_drawn(opened: Any) -> None:
 
 def test_runs_and_algorithms_have_pages(opened: Any, page: Path) -> None:
     opened.execute_script("document.querySelector('tr[data-row=\"grpo\"] th a').click()")
-    link = opened.find_element("css selector", "details[open] a[href^='runs/']")
+    link = opened.find_element("css selector", "details[open] a[href^='run.html']")
     assert link.text.startswith("0: ")
     opened.get(link.get_attribute("href"))
+    opened.execute_async_script("setTimeout(arguments[0], 300)")
     assert opened.find_element("tag name", "h1").text == "grpo, seed 0"
     assert opened.execute_script("return document.querySelectorAll('svg.strip').length") == 2
     text = opened.find_element("tag name", "main").text
     assert "pairbench reproduce results/halfcheetah-v4/grpo/" in text and "Example CPU" in text
-    style = "return getComputedStyle(document.querySelector('pre')).overflowX"
-    assert opened.execute_script(style) == "auto"  # the style sheet beside it was read
     assert opened.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     opened.find_element("link text", "grpo").click()
     text = opened.find_element("tag name", "main").text
@@ -374,14 +380,35 @@ def test_runs_and_algorithms_have_pages(opened: Any, page: Path) -> None:
 
 
 def test_markup_stays_text_on_the_pages_of_a_run_and_an_algorithm(opened: Any, page: Path) -> None:
-    unknown = page.parent / "algorithms" / "a.html"
-    for path in (unknown, *(page.parent / "runs").glob("*.html")):
-        if path != unknown and "192.0.2.1" not in path.read_text(encoding="utf-8"):
-            continue
-        opened.get(path.as_uri())
-        assert MARKUP in opened.find_element("tag name", "main").text.replace("\n", "")
+    site = page.parent.as_uri()
+    scripts = (page.parent / "runs").glob("halfcheetah*.js")
+    runs = [run for line in scripts for run in hostile_runs(line)]
+    assert len(runs) == 4
+    for run in runs:
+        opened.get(f"{site}/run.html#{run}")
+        opened.execute_async_script("setTimeout(arguments[0], 200)")
+        assert MARKUP in opened.find_element("tag name", "main").get_attribute("textContent")
         assert opened.execute_script("return window.hacked === undefined")
-        assert not opened.find_elements("css selector", "img, b, script")
+        assert not opened.find_elements("css selector", "main img, main b")
+    opened.get(f"{site}/algorithms.html#a")
+    assert MARKUP in opened.find_element("tag name", "main").text.replace("\n", "")
+    assert not opened.find_elements("css selector", "img, b, script")
+    for nothing in ("#..%2F..%2Fevil", "#" + "0" * 16, ""):
+        opened.get("about:blank")
+        opened.get(f"{site}/run.html{nothing}")
+        opened.execute_async_script("setTimeout(arguments[0], 100)")
+        assert opened.find_element("tag name", "h1").text == "A run"
+    assert [line for line in opened.get_log("browser") if line["level"] != "DEBUG"] == []
+
+
+def hostile_runs(script: Path) -> list[str]:
+    """Identities of the runs whose row or reason has the markup in it."""
+    found, of = [], ""
+    for line in script.read_text(encoding="ascii").splitlines():
+        of = line if line.startswith("pairbench('row'") else of
+        if line.startswith("pairbench('run'") and "192.0.2.1" in of + line:
+            found.append(line.split('"id":"')[1][:16])
+    return found
 
 
 def test_a_page_without_curves_or_results() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from pairbench.experiments.suite import Row, Suite, expand
-from pairbench.leaderboard import write_site
-from pairbench.leaderboard.site.site import reproduce_command, run_command
+from pairbench.leaderboard import build, write_site
+from pairbench.leaderboard.site import site as site_module
+from pairbench.leaderboard.site.runs import reproduce_command, run_command
 from pairbench.results.load import load_records
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import Protocol, RunRecord
@@ -34,11 +37,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_link_leads_to_a_page_and_to_a_place_on_it(site: Path) -> None:
     seen = 0
+    runs = {record.identity[:16] for record in (*board_records(2), *language_records())}
     for page in site.rglob("*.html"):
         for link in re.findall(r'href="([^"]+)"', page.read_text(encoding="utf-8")):
             if link.startswith("data:"):
                 continue
             name, _, place = link.partition("#")
+            if name == "run.html":
+                assert place in runs
+                seen += 1
+                continue
             target = (page.parent / unquote(name)).resolve() if name else page
             assert target.is_file(), f"{page.name}: {link}"
             assert not place or f'id="{place}"' in target.read_text(encoding="utf-8"), link
@@ -46,27 +54,77 @@ def test_every_link_leads_to_a_page_and_to_a_place_on_it(site: Path) -> None:
     assert seen > 100
 
 
-def test_a_page_for_each_run_and_each_algorithm(site: Path) -> None:
+def lines_of(script: Path) -> list[tuple[str, dict[str, Any]]]:
+    """What a data file hands over, read as JavaScript reads its strings."""
+    found = []
+    for line in script.read_text(encoding="ascii").splitlines():
+        kind, text = re.fullmatch(r"pairbench\('(\w+)','((?:[^'\\]|\\.)*)'\);", line).groups()  # type: ignore[union-attr]
+        plain = re.sub(r"\\(x(..)|.)", lambda m: chr(int(m[2], 16)) if m[2] else m[1], text)
+        found.append((kind, json.loads(plain)))
+    return found
+
+
+def test_every_run_and_every_algorithm_is_there(site: Path) -> None:
     records = [*board_records(2), *language_records()]
-    runs = {path.stem for path in (site / "runs").iterdir()}
-    assert runs == {record.identity[:16] for record in records}
-    algorithms = {path.stem for path in (site / "algorithms").iterdir()}
-    assert algorithms == {record.algorithm for record in records}
-    failed = next(record for record in records if record.status == "failed")
-    text = (site / "runs" / f"{failed.identity[:16]}.html").read_text(encoding="utf-8")
-    assert "DivergedError" in text and "pairbench reproduce" not in text
-    marked = (site / "runs" / f"{records[0].identity[:16]}.html").read_text(encoding="utf-8")
-    assert "2026-02-03 on Another CPU: bit for bit equal" in marked
+    runs: dict[str, Any] = {}
+    for script in sorted((site / "runs").glob("*.js")):
+        lines = lines_of(script)
+        if script.name == "index.js":
+            index = {run: line["stem"] for _, line in lines for run in line["runs"]}
+            continue
+        (board,) = [data for kind, data in lines if kind == "board"]
+        assert (site / f"{board['stem']}.html").is_file() and script.stem == board["stem"]
+        rows = [data for kind, data in lines if kind == "row"]
+        for kind, data in lines:
+            if kind == "run":
+                place = {"home": script.stem, "of": rows[data["row"]], "board": board}
+                runs[data["id"]] = {**data, **place}
+    assert set(runs) == {record.identity for record in records}
+    assert index == {run[:16]: data["home"] for run, data in runs.items()}
+    for one in records:
+        found = runs[one.identity]
+        assert found["of"]["row"].startswith(one.row) and found["seed"] == one.seed
+        assert str(one.seed).join(found["of"]["command"]) == run_command(one)
+        assert found["of"]["settings"] == one.algorithm_config
+        if one.evaluation is not None:
+            reward = pytest.approx(one.evaluation.reward, rel=1e-5)
+            assert next(iter(found["scores"].values())) == reward
+            assert [point[0] for point in found["curve"]] == [p.steps for p in one.curve]
+            facts = dict(found["board"]["facts"][k] for k in found["facts"])
+            assert facts.get("cpu") == one.provenance.get("cpu")
+    failed = next(one for one in records if one.status == "failed")
+    assert "DivergedError" in runs[failed.identity]["reason"]
+    assert runs[records[0].identity]["marks"] == [
+        "2026-02-03 on Another CPU: bit for bit equal: the whole run."
+    ]
+    text = (site / "algorithms.html").read_text(encoding="utf-8")
+    assert all(f'id="{one.algorithm}"' in text for one in records)
+
+
+def test_the_index_of_markdown_links_every_board(site: Path) -> None:
+    text = (site / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert {unquote(name) for name in linked} == {
+        path.name for path in site.glob("*.md") if path.name != "README.md"
+    }
+
+
+def test_boards_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(site_module, "build", lambda *a, **k: asked.append(1) or build(*a, **k))
+    found = write_site(board_records(2), tmp_path)
+    assert len(asked) == 1 and len(found.boards) == len(found.pages) == 1
+    assert found.pages[0] in found.files and found.pages[0].suffix == ".html"
 
 
 def test_what_would_not_change_is_not_touched(tmp_path: Path) -> None:
     records = board_records(1)
-    paths = write_site(records, tmp_path)
+    paths = write_site(records, tmp_path).files
     for path in paths:
         path.touch()
     before = {path: path.stat().st_ino for path in paths}
     (tmp_path / "index.html").write_text("old")
-    assert write_site(records, tmp_path) == paths
+    assert write_site(records, tmp_path).files == paths
     after = {path: path.stat().st_ino for path in paths}
     assert [path.name for path in paths if before[path] != after[path]] == ["index.html"]
 
