@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pairbench import Field, Needs, Presets, register_algorithm
 from pairbench.algorithms.orpo import ORPO
-from pairbench.language.trl.rows import Job, Silent, TRLRow, pairs_as_ids
+from pairbench.language.trl.rows import TRLRow
+from pairbench.language.trl.train import Job, Silent, pairs_as_ids
 
 
 @register_algorithm("trl-orpo")

@@ -1,7 +1,8 @@
-"""Names of algorithms and tasks, found without importing them.
+"""Names of algorithms, tasks and engines, found without importing them.
 
 What PairBench brings is found by reading the source of the files in `pairbench.algorithms` and
-`pairbench.tasks`; what other packages bring, by the entry-point groups of the same two names. A
+`pairbench.tasks`, and of each `engine.py`; what other packages bring, by the entry-point groups
+"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A
 module is imported when one of its names is asked for, so listing what there is never loads torch,
 and a plug-in that cannot be imported hurts nobody who does not use it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -25,10 +26,12 @@ from pairbench.text import did_you_mean
 if TYPE_CHECKING:
     from pairbench.algorithm import Method
     from pairbench.task import Task
+    from pairbench.training.engine import Engine
 
-Kind = Literal["algorithm", "task"]
+Kind = Literal["algorithm", "task", "engine"]
 A = TypeVar("A", bound="type[Method]")
 T = TypeVar("T", bound="type[Task]")
+E = TypeVar("E", bound="type[Engine]")
 
 BUILT_IN = "built in"
 
@@ -47,6 +50,16 @@ def register_task(name: str) -> Callable[[T], T]:
     """Gives a task class its registered name."""
 
     def mark(cls: T) -> T:
+        cls.name = name
+        return cls
+
+    return mark
+
+
+def register_engine(name: str) -> Callable[[E], E]:
+    """Gives an engine class its registered name."""
+
+    def mark(cls: E) -> E:
         cls.name = name
         return cls
 
@@ -154,6 +167,15 @@ def split_task(name: str) -> tuple[str, str | None]:
     return base, variant if at else None
 
 
+def load(kind: Kind, name: str) -> object:
+    """Returns what is registered as `name`, imported.
+
+    Raises:
+        PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
+    """
+    return _load(_entry(kind, name))
+
+
 def _entry(kind: Kind, name: str) -> Entry:
     known = entries(kind)
     if name not in known:
@@ -190,23 +212,34 @@ def _load(entry: Entry) -> object:
 
 
 def _built_in(kind: Kind) -> list[Entry]:
-    package = f"pairbench.{kind}s"
-    spec = find_spec(package)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
     found: dict[str, Entry] = {}
-    for path in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
+    for home, path in _files(kind):
         source = path.read_text(encoding="utf-8")
         if f"register_{kind}" not in source:
             continue
         module = ast.parse(source, str(path))
         for node in module.body:
             if isinstance(node, ast.ClassDef) and (name := _registered(node, kind)) is not None:
-                entry = _read(node, module, kind, name, f"{package}.{path.stem}")
+                entry = _read(node, module, kind, name, home)
                 if name in found:
                     both = f"{found[name].target} and {entry.target}"
                     entry = replace(entry, error=f"{kind} {name!r} is brought by both {both}")
                 found[name] = entry
     return list(found.values())
+
+
+def _files(kind: Kind) -> Iterator[tuple[str, Path]]:
+    """Yields the modules of ours that may register a name of a kind, with their files."""
+    if kind == "engine":
+        root = Path(__file__).parent
+        for path in sorted(root.rglob("engine.py")):
+            yield ".".join(("pairbench", *path.relative_to(root).with_suffix("").parts)), path
+        return
+    package = f"pairbench.{kind}s"
+    spec = find_spec(package)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    for path in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
+        yield f"{package}.{path.stem}", path
 
 
 def _registered(node: ast.ClassDef, kind: Kind) -> str | None:

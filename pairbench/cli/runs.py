@@ -33,8 +33,8 @@ PROTOCOL = packed(
     ANNEAL,
     click.option("--evaluations", type=int, help="Points of the learning curve."),
     click.option("--probes", type=int, help="Measurements of the gradient's noise."),
-    click.option("--engine", type=click.Choice(["pairbench", "trl"]),
-                 help="Whose training loop: PairBench's, or TRL's, for language models."),
+    click.option("--engine", metavar="NAME",
+                 help="Whose training loop: PairBench's own, or the engine of that name."),
 )  # fmt: skip
 
 

@@ -456,10 +456,11 @@ def _check_seeds(spec: RunSpec, seeds: Sequence[int]) -> None:
 
 def _check_budget(spec: RunSpec) -> None:
     from pairbench.algorithm import External  # loads torch
+    from pairbench.training.engine import get_engine  # likewise
 
-    algorithm = get_algorithm(spec.algorithm)
-    hosted = spec.protocol.engine == "trl"
-    limit = algorithm.limit if issubclass(algorithm, External) else "gradient_steps" * hosted
+    algorithm, engine = get_algorithm(spec.algorithm), get_engine(spec.protocol.engine)
+    trainer = algorithm if issubclass(algorithm, External) else engine
+    limit = trainer.limit if trainer else ""
     if not limit or getattr(spec.protocol.budget, limit):
         return
     option = limit.replace("_", "-")
@@ -469,15 +470,15 @@ def _check_budget(spec: RunSpec) -> None:
 
 
 def _skip(spec: RunSpec, algorithm: Method, task: Task) -> str | None:
+    from pairbench.training.engine import get_engine  # loads torch
+
     try:
         kinds = algorithm.kinds
         if kinds is not None and task.kind not in kinds:
             return f"{spec.algorithm} runs on {' and '.join(kinds)} tasks only"
-        if spec.protocol.engine == "trl":
-            from pairbench.language.trl.rows import unhosted
-
-            if reason := unhosted(algorithm, task.kind):
-                return reason
+        engine = get_engine(spec.protocol.engine)
+        if engine and (reason := engine.refusal(algorithm, task.kind)):
+            return reason
         return task.skip(algorithm)
     except PairBenchError as error:
         raise PairBenchError(f"row {spec.row} on {spec.task}: {error}") from error

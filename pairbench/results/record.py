@@ -56,16 +56,19 @@ class Protocol(Strict):
             end; each is a full evaluation on the held-out contexts.
         probes: points at which the gradient's noise is measured, evenly spaced, the first before
             training.
-        engine: whose training loop calls the algorithm: our own, or that of TRL's GRPO trainer,
-            which takes no probes.
+        engine: whose training loop calls the algorithm: our own, or the engine of that name, which
+            takes no probes.
     """
 
     budget: Budget
     anneal: bool = True
     evaluations: int = Field(10, ge=1)
     probes: int = Field(3, ge=0)
-    engine: Literal["pairbench", "trl"] = Field(
-        "pairbench", exclude_if=lambda engine: engine == "pairbench"
+    engine: str = Field(
+        "pairbench",
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        max_length=64,
+        exclude_if=lambda engine: engine == "pairbench",
     )
 
 

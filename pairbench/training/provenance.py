@@ -20,6 +20,7 @@ from pairbench.results.record import canonical
 if TYPE_CHECKING:
     from pairbench.algorithm import Method
     from pairbench.task import Task
+    from pairbench.training.engine import Engine
 
 PACKAGES = ("pairbench", "torch", "numpy", "pydantic")
 """Distributions every run depends on; an algorithm or a task adds its own."""
@@ -27,7 +28,7 @@ PACKAGES = ("pairbench", "torch", "numpy", "pydantic")
 FOLDERS = ("pairbench", "algorithms", "tasks")
 
 
-def provenance(threads: int, *parts: type[Method] | type[Task]) -> dict[str, Any]:
+def provenance(threads: int, *parts: type[Method] | type[Task] | type[Engine]) -> dict[str, Any]:
     """Returns JSON of the present process: nothing in it names a user, a host or a path.
 
     Args:

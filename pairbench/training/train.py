@@ -14,10 +14,11 @@ from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Cost
 from pairbench.policy import Policy
 from pairbench.registry import get_algorithm, get_task
-from pairbench.results.record import Failure, Protocol, RunRecord, RunSpec, Stability
+from pairbench.results.record import Failure, RunRecord, RunSpec, Stability
 from pairbench.seeding import Streams
 from pairbench.task import Task
 from pairbench.training.checkpoint import weights_sha256
+from pairbench.training.engine import Engine, get_engine
 from pairbench.training.loop import Loop
 from pairbench.training.provenance import code_version, provenance
 from pairbench.training.run import Progress, Run, RunResult
@@ -66,8 +67,11 @@ def train(
             f"{spec.task} is at version {task.version} here, the run asks for {spec.task_version}: "
             "use the release of PairBench that has it"
         )
-    external = _external(method, spec.protocol)
-    brought = () if external is None else (type(external),)
+    engine = get_engine(spec.protocol.engine)
+    trainer: External | Engine | None = method if isinstance(method, External) else None
+    if engine is not None and isinstance(method, Algorithm):
+        trainer = engine(method)
+    brought = () if trainer is None else (type(trainer),)
     origin = provenance(threads, algorithm_class, task_class, *brought)
     run: Run | None = None
     began = time.perf_counter()
@@ -80,9 +84,9 @@ def train(
             session.policy = _random_policy(task)
         run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
-        if external is not None:
+        if trainer is not None:
             with run.doing("fit"):
-                external.fit(run)
+                trainer.fit(run)
         elif isinstance(method, Algorithm):
             loop = Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
             whole = loop.execute(iterations)
@@ -122,15 +126,6 @@ def train(
     series = {name: rows[:, index] for index, name in enumerate(SERIES)}
     texts = run.session.texts() if run and record.evaluation else {}
     return RunResult(record, series, texts, run.spent_on if run else {})
-
-
-def _external(method: Method, protocol: Protocol) -> External | None:
-    """Returns what trains in place of our own loop, or None."""
-    if protocol.engine == "trl" and isinstance(method, Algorithm):
-        from pairbench.language.trl.rows import Hosted
-
-        return Hosted(method)
-    return method if isinstance(method, External) else None
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -4,7 +4,7 @@ For those who train a model of their own, on as many devices as TRL can use, and
 objective that a leaderboard ranked:
 
     from pairbench.algorithms.hard_pair_grpo import HardPairGRPO
-    from pairbench.trl import PairTrainer
+    from pairbench.language.trl.pair_trainer import PairTrainer
 
     method = HardPairGRPO(HardPairGRPO.Config(group_size=8))
     trainer = PairTrainer(method, model=..., args=GRPOConfig(num_generations=8), reward_funcs=...,
@@ -23,7 +23,7 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import PairBenchError
-from pairbench.language.trl.rows import unhosted
+from pairbench.language.trl.train import refusal
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 from pairbench.teacher import Teacher, TeacherConfig
@@ -76,7 +76,7 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
             PairBenchError: the method needs what TRL's trainer does not have, or its groups are of
                 another size.
         """
-        if reason := unhosted(algorithm, "language"):
+        if reason := refusal(algorithm, "language"):
             raise PairBenchError(f"{reason}: choose a method that learns from fresh groups")
         size = algorithm.config.group_size
         if args.num_generations != size or (args.num_generations_eval or size) != size:
