@@ -1,10 +1,10 @@
 """Names of algorithms, tasks and engines, found without importing them.
 
 What PairBench brings stands one to a file in `pairbench.algorithms` and `pairbench.tasks`, and the
-file's name is the thing's: `soft-pair-grpo` is in soft_pair_grpo.py. An engine is the `engine.py` of
-a folder of its name. What other packages bring is declared by the entry-point groups
-"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A module is imported when its name
-is asked for, so that a plug-in which cannot be imported hurts nobody who does not use it.
+file's name is the thing's: `soft-pair-grpo` is in soft_pair_grpo.py. An engine is the `engine.py`
+of a folder of its name. What other packages bring is declared by the entry-point groups
+"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A module is imported when its
+name is asked for, so that a plug-in which cannot be imported hurts nobody who does not use it.
 """
 
 from __future__ import annotations
