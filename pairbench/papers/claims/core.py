@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -141,17 +141,20 @@ class Finding:
 
     Attributes:
         numbers: the measurements, the most telling first.
-        reasons: the sentence that says why, or names the counterexample, by the verdict it is
-            written for; a verdict nobody foresaw is explained by its failed requirements.
+        holds, only_if, fails: the sentence that says why, or names the counterexample, for the
+            verdict of that name. A verdict that nobody foresaw has none: it is explained by the
+            requirements that are not met.
     """
 
     numbers: Sequence[Number]
-    reasons: Mapping[Verdict, str] = field(default_factory=dict)
+    holds: str = ""
+    only_if: str = ""
+    fails: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One assertion of a paper, and how it is measured.
+    """One assertion of a paper; decorates the function that measures it, and is registered then.
 
     Attributes:
         id: short name, unique.
@@ -162,7 +165,6 @@ class Claim:
         assumption: under which it is measured, and to which "holds only if" refers.
         method: "exact enumeration", "closed form", or "Monte Carlo, n draws", and of what.
         evidence: "paper" where the paper says it, "derived" where we derived it from the paper.
-        exact: whether no number has a sampling error.
         measure: the computation.
     """
 
@@ -173,9 +175,23 @@ class Claim:
     statement: str
     assumption: str
     method: str
-    evidence: Evidence
-    exact: bool
-    measure: Callable[[], Finding]
+    evidence: Evidence = "derived"
+    measure: Callable[[], Finding] = field(default=lambda: Finding(()), repr=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no number has a sampling error."""
+        return "Monte Carlo" not in self.method
+
+    def __call__(self, measure: Callable[[], Finding]) -> Claim:
+        if self.id in CLAIMS:
+            raise ValueError(f"there are two claims named {self.id}")
+        made = CLAIMS[self.id] = replace(self, measure=measure)
+        return made
+
+
+CLAIMS: dict[str, Claim] = {}
+"""Every registered claim by id, in the order of registration."""
 
 
 @dataclass(frozen=True)
@@ -189,49 +205,12 @@ class Result:
     seconds: float = 0.0
 
 
-CLAIMS: dict[str, Claim] = {}
-"""Every registered claim by id, in the order of registration."""
-
-
-def claim(
-    id: str,
-    *,
-    group: str,
-    paper: str,
-    where: str,
-    statement: str,
-    assumption: str,
-    method: str,
-    evidence: Evidence,
-) -> Callable[[Callable[[], Finding]], Claim]:
-    """Registers the decorated function as the measurement of a claim; see `Claim`."""
-
-    def register(measure: Callable[[], Finding]) -> Claim:
-        if id in CLAIMS:
-            raise ValueError(f"there are two claims named {id}")
-        made = Claim(
-            id=id,
-            group=group,
-            paper=paper,
-            where=where,
-            statement=statement,
-            assumption=assumption,
-            method=method,
-            evidence=evidence,
-            exact="Monte Carlo" not in method,
-            measure=measure,
-        )
-        CLAIMS[id] = made
-        return made
-
-    return register
-
-
 def judge(made: Claim, finding: Finding, seconds: float = 0.0) -> Result:
     """Returns the claim's result: verdict and reason follow from the finding's numbers."""
     outcome = verdict(finding.numbers)
-    reason = finding.reasons.get(outcome)
-    if reason is None:
+    reasons = {"holds": finding.holds, "holds only if": finding.only_if, "fails": finding.fails}
+    reason = reasons[outcome]
+    if not reason:
         missed = [n.name for n in finding.numbers if not n.met]
         reason = f"Not met: {'; '.join(missed)}." if missed else "Every requirement is met."
     return Result(made, tuple(finding.numbers), outcome, reason, seconds)

@@ -7,6 +7,7 @@ registry, called as the trainer calls them: `prepare`, then `loss` of the policy
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
+from pairbench.experiments.suite import plan
 from pairbench.registry import get_algorithm
 from pairbench.tabular import Categorical, group_counts
+from pairbench.training.run import RunResult
+from pairbench.training.train import train
 
 Pairing = Literal["all", "best-worst"]
 
@@ -166,6 +170,24 @@ def expected_gradient(
     )
     expected: Tensor = weight @ each
     return expected
+
+
+def run_once(
+    algorithm: str, task: str, steps: int, settings: Iterable[str], evaluations: int = 1
+) -> RunResult:
+    """Trains with seed 0 and no probes.
+
+    `settings` are "key=value" of the algorithm, or "task.key=value".
+    """
+    planned = plan(
+        algorithms=[algorithm],
+        tasks=[task],
+        seeds=[0],
+        budget={"steps": steps},
+        protocol={"evaluations": evaluations, "probes": 0},
+        overrides=[s if s.startswith(task) else f"{algorithm}.{s}" for s in settings],
+    )
+    return train(planned.specs[0])
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch, Signal
 from pairbench.objectives import Divergence, conjugate_critic, critic
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import FOUR, Problem, expected_gradient, make_batch, method
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 
 GROUP = "f-GRPO"
-PAPER = "2602.05946"
+claim = partial(Claim, group=GROUP, paper="2602.05946")
 EXACT = 1e-12
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
@@ -79,8 +79,6 @@ def f_grpo(name: Divergence, size: int = 8, beta: float = 0.1) -> Algorithm:
 
 @claim(
     "f-bound-reached",
-    group=GROUP,
-    paper=PAPER,
     where="variational form of the divergences",
     statement="The variational bound E_P[g(u)] - E_Q[f*(g(u))] reaches D_f(P || Q) at the optimal "
     "critic, for every divergence, and exceeds it nowhere.",
@@ -106,19 +104,16 @@ def bound_reached() -> Finding:
             stated(f"largest excess over D_f elsewhere, {name}", excess, "<=", 0.0),
             shown(f"D_f, {name}", goal),
         ]  # fmt: skip
-    return Finding(numbers, {"holds": "Every link and its f* o g belong together."})
+    return Finding(numbers, holds="Every link and its f* o g belong together.")
 
 
 @claim(
     "f-policy-as-critic",
-    group=GROUP,
-    paper=PAPER,
     where="the policy's implicit reward as critic",
     statement="The policy itself, as the critic u = beta log(pi / pi_ref), reaches the bound.",
     assumption="pi need not sum to one.",
     method=f"exact: f-GRPO's loss maximised over policies by gradient ascent; {SETTING}, uniform "
     "reference, beta .1",
-    evidence="derived",
 )
 def policy_as_critic() -> Finding:
     """Share of D_f that normalised policies reach, against free critics."""
@@ -145,18 +140,14 @@ def policy_as_critic() -> Finding:
         shares.append(share)
     return Finding(
         numbers,
-        {
-            "holds only if": "log(P / Q) is not beta log(pi / pi_ref) of any distribution pi: its "
-            "exponentials would have to average to one. Policies reach "
-            f"{min(shares):.0%} to {max(shares):.0%} of the divergence."
-        },
+        only_if="log(P / Q) is not beta log(pi / pi_ref) of any distribution pi: its "
+        "exponentials would have to average to one. Policies reach "
+        f"{min(shares):.0%} to {max(shares):.0%} of the divergence.",
     )
 
 
 @claim(
     "f-grpo-improves",
-    group=GROUP,
-    paper=PAPER,
     where="alignment raises the expected reward",
     statement="f-GRPO raises the expected reward, whatever the divergence.",
     assumption="Exact expectations over groups, small steps.",
@@ -183,22 +174,17 @@ def improves() -> Finding:
         reached.append(problem.value)
     return Finding(
         numbers,
-        {
-            "holds": "Responses above their group's mean are pushed up and the others down: from "
-            f"{FOUR.value:.2f} to between {min(reached):.2f} and {max(reached):.2f} here."
-        },
+        holds="Responses above their group's mean are pushed up and the others down: from "
+        f"{FOUR.value:.2f} to between {min(reached):.2f} and {max(reached):.2f} here.",
     )
 
 
 @claim(
     "f-total-variation-link",
-    group=GROUP,
-    paper=PAPER,
     where="link of total variation in a public notebook",
     statement="tanh(u / 2) is a link for total variation.",
     assumption="Halved: the domain of f* is [-1/2, 1/2].",
     method=f"closed form on a grid of u from -10 to 10; {SETTING}",
-    evidence="derived",
 )
 def total_variation_link() -> Finding:
     """Range of both links, and what they make of the bound where f* is taken for s all the same."""
@@ -218,22 +204,17 @@ def total_variation_link() -> Finding:
             restricted("its bound over the total variation", own, "<=", 1 + EXACT),
             shown("u from which tanh(u / 2) leaves the domain of f*", leaves),
         ),
-        {
-            "holds only if": f"Beyond |u| = {leaves:.2f} tanh(u / 2) leaves the domain of f*, "
-            f"where f* is infinite; ignoring that, the bound is {ratio:.1f} times the divergence."
-        },
+        only_if=f"Beyond |u| = {leaves:.2f} tanh(u / 2) leaves the domain of f*, "
+        f"where f* is infinite; ignoring that, the bound is {ratio:.1f} times the divergence.",
     )  # fmt: skip
 
 
 @claim(
     "f-links-increase",
-    group=GROUP,
-    paper=PAPER,
     where="links g and their f* o g",
     statement="Every divergence pushes responses below the mean down: f*(g(u)) increases in u.",
     assumption="|u| at most 2.",
     method="exact: slopes of the repository's links on a grid of u from -4 to 4",
-    evidence="derived",
 )
 def links_increase() -> Finding:
     """Least slope of f* o g on both ranges, and both slopes at 0."""
@@ -251,8 +232,6 @@ def links_increase() -> Finding:
         ]
     return Finding(
         numbers,
-        {
-            "holds only if": "Pearson's with the identity link turns at u = -2 and pulls responses "
-            "back up beyond it. At 0 all but KL's identity link push both sides alike."
-        },
+        only_if="Pearson's with the identity link turns at u = -2 and pulls responses "
+        "back up beyond it. At 0 all but KL's identity link push both sides alike.",
     )

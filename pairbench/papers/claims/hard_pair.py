@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
-from pairbench.experiments.suite import plan
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Problem,
@@ -21,14 +20,14 @@ from pairbench.papers.claims.exact import (
     method,
     ordered_groups,
     probability,
+    run_once,
 )
 from pairbench.policy import PolicyOutput
 from pairbench.registry import get_task
 from pairbench.tabular import Categorical
-from pairbench.training.train import train
 
 GROUP = "Hard-Pair-GRPO"
-PAPER = "2605.06375"
+claim = partial(Claim, group=GROUP, paper="2605.06375")
 EXACT = 1e-12
 DELTA, GAMMA = 0.02, 0.98
 
@@ -57,8 +56,6 @@ def bandit() -> list[Problem]:
 
 @claim(
     "hard-pair-irrelevant",
-    group=GROUP,
-    paper=PAPER,
     where="gradient on responses outside the pair",
     statement="Hard-Pair's loss KL(pi || pi_tar) leaves responses outside the pair alone: their "
     "gradient is zero.",
@@ -95,11 +92,9 @@ def irrelevant() -> Finding:
             shown("group of four: gradient of the rejected", members[1]),
             shown("group of four: gradient of an irrelevant member", members[2]),
         ),
-        {
-            "holds only if": "Under the paper's direction each response outside the pair is "
-            "pushed up by its probability times KL(pi_old || pi_tar), here up to "
-            f"{float(reverse.max()):.2g}: second order in delta, not zero."
-        },
+        only_if="Under the paper's direction each response outside the pair is "
+        "pushed up by its probability times KL(pi_old || pi_tar), here up to "
+        f"{float(reverse.max()):.2g}: second order in delta, not zero.",
     )  # fmt: skip
 
 
@@ -118,14 +113,11 @@ def group_members(fit: str) -> tuple[float, float, float]:
 
 @claim(
     "hard-pair-first-gradient",
-    group=GROUP,
-    paper=PAPER,
     where="first gradient of the fit; group form by PairBench",
     statement="At the sampler, Hard-Pair on a group of two is Soft-Pair with a smaller step: "
     "artanh(2 delta) or 2 delta times it.",
     assumption="Uniform base; reverse or forward fit.",
     method="exact enumeration of all groups of two of four responses",
-    evidence="derived",
 )
 def first_gradient() -> Finding:
     """Ratios of the gradients of every decided group, against the two constants."""
@@ -145,15 +137,12 @@ def first_gradient() -> Finding:
             shown(f"gradient of the preferred, {fit} fit", factor / 2),
         ]  # fmt: skip
     return Finding(
-        numbers,
-        {"holds": "What is new in Hard-Pair is not its first gradient but where the fit stops."},
+        numbers, holds="What is new in Hard-Pair is not its first gradient but where the fit stops."
     )
 
 
 @claim(
     "hard-pair-feasible",
-    group=GROUP,
-    paper=PAPER,
     where="condition 0 < delta_t < pi_old(a_r) on the target",
     statement="The target pi_old + delta_t (1[a_p] - 1[a_r]) with delta_0 = .02 is a distribution.",
     assumption="delta is capped below the rejected response's probability, as the code does.",
@@ -187,11 +176,9 @@ def feasible() -> Finding:
             shown("mean mass moved with the cap", moved / total),
             shown("longest response of tokens of probability 1/2 that leaves room, tokens", tokens),
         ),
-        {
-            "holds only if": "Uncapped, the rejected response would need a negative probability in "
-            f"{share:.1%} of pairs of a ten-armed bandit; a text of more than {tokens} tokens of "
-            "probability 1/2 never has .02 to give."
-        },
+        only_if="Uncapped, the rejected response would need a negative probability in "
+        f"{share:.1%} of pairs of a ten-armed bandit; a text of more than {tokens} tokens of "
+        "probability 1/2 never has .02 to give.",
     )  # fmt: skip
 
 
@@ -229,8 +216,6 @@ LONG = 700
 
 @claim(
     "hard-pair-movable-mass",
-    group=GROUP,
-    paper=PAPER,
     where="decay delta_t = delta_0 gamma^t and convergence",
     statement="With delta_t falling to zero the policy converges to the best response.",
     assumption="delta does not decay (gamma = 1).",
@@ -259,23 +244,18 @@ def movable_mass() -> Finding:
                 for d, g in settings
             ),
         ),
-        {
-            "holds only if": f"The steps together move at most {mass:.3f} of probability, so they "
-            f"stop wherever that runs out: at {min(ends[GAMMA]):.3f} for the best arm in one "
-            "context. All three settings of the paper's ablation move the same total."
-        },
+        only_if=f"The steps together move at most {mass:.3f} of probability, so they "
+        f"stop wherever that runs out: at {min(ends[GAMMA]):.3f} for the best arm in one "
+        "context. All three settings of the paper's ablation move the same total.",
     )  # fmt: skip
 
 
 @claim(
     "hard-pair-self-limiting",
-    group=GROUP,
-    paper=PAPER,
     where="fit to the target; group form by PairBench",
     statement="Hard-Pair's fit stops by itself, at rho_p / rho_r = (1 + 2 delta) / (1 - 2 delta).",
     assumption="Groups of two; gradient steps small enough not to overshoot.",
     method="exact: gradient descent on one pair to convergence, both directions of the fit",
-    evidence="derived",
 )
 def self_limiting() -> Finding:
     """Ratio of importance ratios at the end of the fit; and how far Soft-Pair goes meanwhile."""
@@ -297,8 +277,7 @@ def self_limiting() -> Finding:
         stated("Soft-Pair's rho_p / rho_r over its clip's 1.5", soft / clip, ">=", 1.0),
     ]
     return Finding(
-        numbers,
-        {"holds": "The gradient vanishes at the target; Soft-Pair's goes on up to its clip."},
+        numbers, holds="The gradient vanishes at the target; Soft-Pair's goes on up to its clip."
     )
 
 
@@ -320,8 +299,6 @@ def fitted(algorithm: Algorithm, steps: int) -> tuple[float, float]:
 
 @claim(
     "hard-pair-kl-budget",
-    group=GROUP,
-    paper=PAPER,
     where="trust region alpha max(KL(pi || pi_old) - beta, 0)",
     statement="The hinge keeps every update's KL(pi_new || pi_old) within beta = .01.",
     assumption="The learning rate is small.",
@@ -345,39 +322,25 @@ def kl_budget() -> Finding:
         worst = max(worst, max(moved))
     return Finding(
         numbers,
-        {
-            "holds only if": "A finite alpha prices the excess and does not forbid it: at a larger "
-            f"learning rate the divergence reaches {worst:.3f} nats."
-        },
+        only_if="A finite alpha prices the excess and does not forbid it: at a larger "
+        f"learning rate the divergence reaches {worst:.3f} nats.",
     )
 
 
 def divergences(rate: float) -> list[float]:
     """Returns KL(pi_new || pi_old) of each iteration of a Hard-Pair run on the noisy bandit."""
-    name, task = "hard-pair-grpo", "preference-bandit@noisy"
     settings = [f"lr={rate}", "beta=0.01", "delta_0=0.8", "relative=true", "gamma=1"]
-    grid = plan(
-        algorithms=[name],
-        tasks=[task],
-        seeds=[0],
-        budget={"steps": 256 * 40},
-        protocol={"evaluations": 1, "probes": 0},
-        overrides=[f"{name}.{text}" for text in settings],
-    )
-    series = train(grid.specs[0]).series
-    return [float(value) for value in series["kl_old"]]
+    made = run_once("hard-pair-grpo", "preference-bandit@noisy", 256 * 40, settings)
+    return [float(value) for value in made.series["kl_old"]]
 
 
 @claim(
     "hard-pair-units",
-    group=GROUP,
-    paper=PAPER,
     where="the target on continuous actions",
     statement="Moving delta of probability density is a method for continuous actions.",
     assumption="Densities enter through ratios only, as on the categorical of a group (ours).",
     method="closed form for the density; exact for the group: the same four actions of a Gaussian "
     "(mean 0, std .5) in units a thousand times smaller, and squashed by tanh",
-    evidence="derived",
 )
 def units() -> Finding:
     """Relative edit delta / pi(a) in two units, and the loss and gradient of the group form."""
@@ -405,11 +368,9 @@ def units() -> Finding:
     factor = float((shift["thousandths"] / edit).max())
     return Finding(
         numbers,
-        {
-            "holds only if": "A density has units: counted in thousandths of a unit, the same "
-            f"delta is {factor:.0f} times as much of the density it edits. The group form with the "
-            "uniform base is unchanged; pi_old restricted to the group is not, under tanh."
-        },
+        only_if="A density has units: counted in thousandths of a unit, the same "
+        f"delta is {factor:.0f} times as much of the density it edits. The group form with the "
+        "uniform base is unchanged; pi_old restricted to the group is not, under tanh.",
     )
 
 

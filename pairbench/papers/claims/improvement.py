@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pairbench.experiments.suite import plan
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Pairing,
@@ -20,11 +20,11 @@ from pairbench.papers.claims.exact import (
     method,
     multisets,
     probability,
+    run_once,
 )
-from pairbench.training.train import train
 
 GROUP = "Monotone improvement"
-PAPER = "2605.06375"
+claim = partial(Claim, group=GROUP, paper="2605.06375")
 SIZE = 4
 EXACT = 1e-12
 GRPO: dict[str, Any] = {"beta": 0.0, "std": "population", "eps": 0.0}
@@ -78,8 +78,6 @@ def worst_group(name: str, step: float) -> str:
 
 @claim(
     "improvement-one-update",
-    group=GROUP,
-    paper=PAPER,
     where="monotone improvement of the expected reward",
     statement="Every update raises the expected reward.",
     assumption="The update follows the exact expected gradient in small steps (.1, fifty of them).",
@@ -104,25 +102,20 @@ def one_update() -> Finding:
         numbers.append(restricted(f"falls among 50 exact expected steps, {name}", falls, "<=", 0))
     return Finding(
         numbers,
-        {
-            "holds only if": "A group knows only its own members. Counterexamples, GRPO: "
-            f"{worst_group('GRPO', 0.1)}; {worst_group('GRPO', 10.0)}. By method and step "
-            f"{min(shares):.1%} to {max(shares):.1%} of single updates lower the expected reward; "
-            "the expectation over groups rises."
-        },
+        only_if="A group knows only its own members. Counterexamples, GRPO: "
+        f"{worst_group('GRPO', 0.1)}; {worst_group('GRPO', 10.0)}. By method and step "
+        f"{min(shares):.1%} to {max(shares):.1%} of single updates lower the expected reward; "
+        "the expectation over groups rises.",
     )
 
 
 @claim(
     "improvement-bound",
-    group=GROUP,
-    paper=PAPER,
     where="trust region and improvement",
     statement="A small KL(pi_new || pi_old) bounds how far an update can lower the expected "
     "reward: by at most the range of rewards times sqrt(KL / 2).",
     assumption="None (Pinsker's inequality).",
     method="exact enumeration: the same updates as for improvement-one-update",
-    evidence="derived",
 )
 def bound() -> Finding:
     """Largest fall, and the largest ratio of a fall to its bound, over methods and steps."""
@@ -143,10 +136,8 @@ def bound() -> Finding:
     numbers.append(shown("largest fall of the expected reward, of a range of 1", fall))
     return Finding(
         numbers,
-        {
-            "holds": "It is a bound on losses and no promise of gains: the largest fall is "
-            f"{ratio:.0%} of what the bound allows."
-        },
+        holds="It is a bound on losses and no promise of gains: the largest fall is "
+        f"{ratio:.0%} of what the bound allows.",
     )
 
 
@@ -163,23 +154,14 @@ RUNS = {
 def changes(name: str, rate: float) -> list[float]:
     """Returns the change of exact expected reward over each iteration of a run on the bandit."""
     algorithm, settings = RUNS[name]
-    grid = plan(
-        algorithms=[algorithm],
-        tasks=["preference-bandit@noisy"],
-        seeds=[0],
-        budget={"steps": 256 * ITERATIONS},
-        protocol={"evaluations": ITERATIONS, "probes": 0},
-        overrides=[f"{algorithm}.{text}" for text in [f"lr={rate}", *settings]],
-    )
-    record = train(grid.specs[0]).record
+    own, steps = [f"lr={rate}", *settings], 256 * ITERATIONS
+    record = run_once(algorithm, "preference-bandit@noisy", steps, own, ITERATIONS).record
     rewards = [record.provenance["task"]["reference"], *(point.reward for point in record.curve)]
     return [after - before for before, after in pairwise(rewards)]
 
 
 @claim(
     "improvement-in-training",
-    group=GROUP,
-    paper=PAPER,
     where="monotone improvement of the expected reward",
     statement="In training, the expected reward rises with every iteration.",
     assumption="The learning rate is small (.003), and reward is far from its optimum.",
@@ -209,10 +191,8 @@ def in_training() -> Finding:
                 shares.append(share)
     return Finding(
         numbers,
-        {
-            "holds only if": "Steps must be small: at the largest rate "
-            f"{min(shares):.0%} to {max(shares):.0%} of iterations lower it, by method.",
-            "fails": "Batches are finite and scores noisy, so iterations that lower it occur at "
-            f"every rate, {min(shares):.0%} to {max(shares):.0%} of them at the largest.",
-        },
+        only_if="Steps must be small: at the largest rate "
+        f"{min(shares):.0%} to {max(shares):.0%} of iterations lower it, by method.",
+        fails="Batches are finite and scores noisy, so iterations that lower it occur at "
+        f"every rate, {min(shares):.0%} to {max(shares):.0%} of them at the largest.",
     )

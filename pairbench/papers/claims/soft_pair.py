@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pairbench.batch import Batch
-from pairbench.experiments.suite import plan
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     cosine,
@@ -19,13 +19,13 @@ from pairbench.papers.claims.exact import (
     multisets,
     ordered_groups,
     probability,
+    run_once,
 )
 from pairbench.papers.claims.sampling import draw_groups, jackknife
 from pairbench.policy import PolicyOutput
-from pairbench.training.train import train
 
 GROUP = "Soft-Pair-GRPO and GRPO"
-PAPER = "2605.06375"
+claim = partial(Claim, group=GROUP, paper="2605.06375")
 RESPONSES = "four responses of probability .1 .4 .3 .2 and reward 1 .3 0 .7"
 EXACT = 1e-12  # float64 rounding of a few operations
 
@@ -45,8 +45,6 @@ def both(size: int, std: str = "population", eps: float = 0.0) -> tuple[Tensor, 
 
 @claim(
     "soft-pair-two-responses",
-    group=GROUP,
-    paper=PAPER,
     where="Soft-Pair against GRPO at two responses",
     statement="With two responses a context, Soft-Pair-GRPO's gradient equals GRPO's.",
     assumption="Advantages divided by the population standard deviation, nothing added to it.",
@@ -71,11 +69,9 @@ def two_responses() -> Finding:
             shown("GRPO's gradient over Soft-Pair's, sample std", factors[0]),
             shown("GRPO's gradient over Soft-Pair's, eps 1e-4, smallest", factors[1]),
         ),
-        {
-            "holds only if": "The standard deviation must be the population's, without eps: the "
-            f"sample's scales GRPO's gradient by {factors[0]:.4f}, and an eps of 1e-4 by "
-            f"{factors[1]:.5f} where the scores are close."
-        },
+        only_if="The standard deviation must be the population's, without eps: the "
+        f"sample's scales GRPO's gradient by {factors[0]:.4f}, and an eps of 1e-4 by "
+        f"{factors[1]:.5f} where the scores are close.",
     )  # fmt: skip
 
 
@@ -86,8 +82,6 @@ def gap(a: Tensor, b: Tensor) -> float:
 
 @claim(
     "soft-pair-proportional",
-    group=GROUP,
-    paper=PAPER,
     where="Soft-Pair's gradient is proportional to GRPO's",
     statement="Soft-Pair-GRPO's gradient points along GRPO's, whatever the size of the group.",
     assumption="Two responses a context; at the sampler, unclipped, without a KL term.",
@@ -114,24 +108,19 @@ def proportional() -> Finding:
         worst, mean = min(worst, least), min(mean, whole)
     return Finding(
         numbers,
-        {
-            "holds only if": "From three responses on, GRPO's advantages follow the distances of "
-            f"the scores and Soft-Pair's only their order: the cosine falls to {worst:.3f} in a "
-            f"single group and to {mean:.4f} in expectation."
-        },
+        only_if="From three responses on, GRPO's advantages follow the distances of "
+        f"the scores and Soft-Pair's only their order: the cosine falls to {worst:.3f} in a "
+        f"single group and to {mean:.4f} in expectation.",
     )
 
 
 @claim(
     "soft-pair-decomposition",
-    group=GROUP,
-    paper=PAPER,
     where="Soft-Pair's gradient is proportional to GRPO's",
     statement="What a pair adds to GRPO's gradient is a multiple of Soft-Pair's direction "
     "g_p - g_r.",
     assumption="The pair's mean reward equals the mean of its group.",
     method=f"exact enumeration of all groups of four of {RESPONSES}",
-    evidence="derived",
 )
 def decomposition() -> Finding:
     """(R_p - R_r)/(2 sd) (g_p - g_r) + ((R_p + R_r)/2 - mean)/sd (g_p + g_r), summed over pairs.
@@ -168,22 +157,17 @@ def decomposition() -> Finding:
             stated("largest common-mode part", float(norms[some].max()), "<=", EXACT),
             shown("mean share of the common mode in a pair's part", average),
         ),
-        {
-            "holds only if": "A pair above or below its group's mean also pushes both members the "
-            f"same way, along g_p + g_r: {average:.0%} of a pair's part on average."
-        },
+        only_if="A pair above or below its group's mean also pushes both members the "
+        f"same way, along g_p + g_r: {average:.0%} of a pair's part on average.",
     )  # fmt: skip
 
 
 @claim(
     "soft-pair-averaging",
-    group=GROUP,
-    paper=PAPER,
     where="from one pair to the expectation over pairs",
     statement="Averaged over pairs, GRPO's pair gradients C h stay proportional to Soft-Pair's h.",
     assumption="The factor C = (R_p - R_r) / (2 sd) is the same for all pairs.",
     method=f"exact enumeration of all groups of {RESPONSES}",
-    evidence="derived",
 )
 def averaging() -> Finding:
     """E[C h] against E[C] E[h]: C from GRPO's advantages, h from Soft-Pair's gradient of a pair."""
@@ -220,10 +204,8 @@ def averaging() -> Finding:
             least = 1 - angle
     return Finding(
         numbers,
-        {
-            "holds only if": "C is larger for pairs that are far apart, and those have other "
-            f"members: the averages of four differ in length and direction (cosine {least:.4f})."
-        },
+        only_if="C is larger for pairs that are far apart, and those have other "
+        f"members: the averages of four differ in length and direction (cosine {least:.4f}).",
     )
 
 
@@ -232,14 +214,11 @@ DRAWS = 8_000
 
 @claim(
     "soft-pair-noise",
-    group=GROUP,
-    paper=PAPER,
     where="Soft-Pair's gradient is proportional to GRPO's",
     statement="A group's gradients under Soft-Pair-GRPO and GRPO stay parallel when scores are "
     "noisy.",
     assumption="Two responses a context.",
     method=f"Monte Carlo, {DRAWS:,} groups for each of six settings, of {RESPONSES}",
-    evidence="derived",
 )
 def noise() -> Finding:
     """Cosines under Gaussian score noise, by G: mean over single groups, and of the means."""
@@ -274,11 +253,9 @@ def noise() -> Finding:
             singles.append(1 - single)
     return Finding(
         numbers,
-        {
-            "holds only if": "With four or eight responses one group's gradients have a mean "
-            f"cosine of {min(singles):.3f} to {max(singles):.3f}; noise blurs the distances of the "
-            "scores, so that averages over many groups are all but parallel.",
-        },
+        only_if="With four or eight responses one group's gradients have a mean "
+        f"cosine of {min(singles):.3f} to {max(singles):.3f}; noise blurs the distances of the "
+        "scores, so that averages over many groups are all but parallel.",
     )
 
 
@@ -333,8 +310,6 @@ def tabular_steps() -> tuple[Tensor, Tensor, Tensor]:
 
 @claim(
     "preferred-up-rejected-down",
-    group=GROUP,
-    paper=PAPER,
     where="monotonicity of a pair's probabilities",
     statement="A step of Soft-Pair-GRPO raises the probability of the preferred response and "
     "lowers that of the rejected one.",
@@ -360,24 +335,19 @@ def preferred_up() -> Finding:
             restricted("largest change of the rejected, own parameters", moved[:, 1].max(), "<=",
                        -EXACT),
         ),
-        {
-            "holds only if": "Responses that share parameters move together. Counterexample: with "
-            f"logits (t, 2t, -3t) both members of the pair (1, 2) fall from {float(old[0]):.6f} "
-            f"to {float(new[0]):.6f} and {float(new[1]):.6f}."
-        },
+        only_if="Responses that share parameters move together. Counterexample: with "
+        f"logits (t, 2t, -3t) both members of the pair (1, 2) fall from {float(old[0]):.6f} "
+        f"to {float(new[0]):.6f} and {float(new[1]):.6f}.",
     )  # fmt: skip
 
 
 @claim(
     "log-ratio-rises",
-    group=GROUP,
-    paper=PAPER,
     where="monotonicity of a pair's probabilities",
     statement="A small step raises log pi(preferred) - log pi(rejected), by the step times "
     "|g_p - g_r|^2.",
     assumption="One pair; first order in the step.",
     method="exact enumeration: the same steps as for preferred-up-rejected-down",
-    evidence="derived",
 )
 def log_ratio() -> Finding:
     """The change of the log-ratio over the step, minus its first-order value."""
@@ -396,10 +366,8 @@ def log_ratio() -> Finding:
             stated("largest distance from |g_p - g_r|^2",
                    max(gap(rise, torch.tensor(2.0)), abs(slope - 1.0)), "<=", 1e-6),
         ),
-        {
-            "holds": "The step is along the gradient of that very difference, so it rises even "
-            "where both probabilities fall."
-        },
+        holds="The step is along the gradient of that very difference, so it rises even "
+        "where both probabilities fall.",
     )  # fmt: skip
 
 
@@ -410,35 +378,23 @@ RUNS = {
     "preference-bandit": (1_280, []),
     "halfcheetah-v4": (
         96,
-        ["contexts=4", "segment=4", "epochs=2", "minibatches=2", "log_std_floor=-2"],
+        ["contexts=4", "segment=4", "epochs=2", "minibatches=2", "log_std_floor=-2",
+         "halfcheetah-v4.evaluation_episodes=1"],
     ),
-}
+}  # fmt: skip
 """Budget in steps and sizes of the runs that are compared, by task."""
 
 
 def run_weights(algorithm: str, task: str, settings: list[str]) -> tuple[str, int]:
     """Returns the hash of a run's final weights, and its number of gradient steps."""
     steps, sizes = RUNS[task]
-    overrides = [f"{algorithm}.{text}" for text in ["group_size=2", "beta=0", "lr=0.003"]]
-    overrides += [f"{algorithm}.{text}" for text in [*sizes, *settings]]
-    if task.startswith("halfcheetah"):
-        overrides.append(f"{task}.evaluation_episodes=1")
-    grid = plan(
-        algorithms=[algorithm],
-        tasks=[task],
-        seeds=[0],
-        budget={"steps": steps},
-        protocol={"evaluations": 1, "probes": 0},
-        overrides=overrides,
-    )
-    record = train(grid.specs[0]).record
+    own = ["group_size=2", "beta=0", "lr=0.003", *sizes, *settings]
+    record = run_once(algorithm, task, steps, own).record
     return record.weights_sha256 or f"{algorithm} {record.reason}", record.cost.gradient_steps
 
 
 @claim(
     "soft-pair-same-run",
-    group=GROUP,
-    paper=PAPER,
     where="Soft-Pair against GRPO at two responses",
     statement="At two responses GRPO with the population standard deviation and Soft-Pair-GRPO are "
     "the same training run, bit for bit.",
@@ -446,7 +402,6 @@ def run_weights(algorithm: str, task: str, settings: list[str]) -> tuple[str, in
     "larger score.",
     method="exact: the trainer itself, seed 0, on preference-bandit and HalfCheetah-v4 "
     "(critic-scored segments); SHA-256 of the final weights",
-    evidence="derived",
 )
 def same_run() -> Finding:
     """Trains both methods on both tasks and compares the bits of their weights."""
@@ -467,8 +422,6 @@ def same_run() -> Finding:
     )  # fmt: skip
     return Finding(
         numbers,
-        {
-            "holds": "Advantages of +-1 are exact in both, and all random streams are shared, so "
-            "every bit of the weights agrees on both tasks."
-        },
+        holds="Advantages of +-1 are exact in both, and all random streams are shared, so "
+        "every bit of the weights agrees on both tasks.",
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Problem,
@@ -37,7 +37,7 @@ from pairbench.tabular import (
 )
 
 GROUP = "What GRPO converges to"
-PAPER = "2502.18548"
+claim = partial(Claim, group=GROUP, paper="2502.18548")
 BETA = 1.5
 TOLERANCE = 1e-8
 SETTING = "four responses, reward 1 .3 0 .7, reference .1 .4 .3 .2, beta 1.5"
@@ -156,14 +156,11 @@ def in_words(size: int | None) -> str:
 
 @claim(
     "grpo-rational-pooling",
-    group=GROUP,
-    paper=PAPER,
     where="stationary policies under GRPO's penalty",
     statement="GRPO converges to pi = pi_ref / (1 - P_G(pi) / beta), with P_G the expected "
     "advantage in a group: not to an exponential weighting of the reference.",
     assumption=f"{ASSUMED}; penalty k3 of DeepSeekMath.",
     method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-    evidence="derived",
 )
 def rational_pooling() -> Finding:
     """Distance of the trained policy from the closed form, for G = 2, 3, 4, 8 and the limit."""
@@ -179,9 +176,9 @@ def rational_pooling() -> Finding:
     numbers.append(stated("distance from the exponential form, G 4", far, ">=", 0.01))
     return Finding(
         numbers,
-        {"holds": "On fixed samples the gradient of k3 is that of KL(pi_ref || pi), whose "
-                  "stationary policies are rational in P_G."},
-    )  # fmt: skip
+        holds="On fixed samples the gradient of k3 is that of KL(pi_ref || pi), whose "
+        "stationary policies are rational in P_G.",
+    )
 
 
 def probabilities(policy: Tensor, label: str) -> list[Number]:
@@ -194,15 +191,12 @@ def probabilities(policy: Tensor, label: str) -> list[Number]:
 
 @claim(
     "grpo-penalty-direction",
-    group=GROUP,
-    paper=PAPER,
     where="the penalty is essentially the reverse KL",
     statement="GRPO's penalty acts at the sampler as KL(pi_ref || pi), not as the "
     "KL(pi || pi_ref) it estimates.",
     assumption="k3 on fixed samples, without the ratio as a factor.",
     method=f"exact enumeration of all groups of two with tied scores, where only the penalty acts; "
     f"{SETTING}, sampler .4 .3 .2 .1",
-    evidence="derived",
 )
 def penalty_direction() -> Finding:
     """The algorithm's penalty gradient against the two exact gradients."""
@@ -228,22 +222,17 @@ def penalty_direction() -> Finding:
                 numbers.append(stated(label, distance, ">=", 0.01))
     return Finding(
         numbers,
-        {
-            "holds": "The average over fixed samples has derivative 1 - pi_ref / pi in pi. With "
-            "the ratio as a factor (bias correction) it is KL(pi || pi_ref) after all."
-        },
+        holds="The average over fixed samples has derivative 1 - pi_ref / pi in pi. With "
+        "the ratio as a factor (bias correction) it is KL(pi || pi_ref) after all.",
     )
 
 
 @claim(
     "grpo-bias-corrected",
-    group=GROUP,
-    paper=PAPER,
     where="the same question for TRL 1.16's defaults",
     statement="The rational form is also what TRL's GRPO converges to.",
     assumption="use_bias_correction_kl is off; TRL 1.x has it on.",
     method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-    evidence="derived",
 )
 def bias_corrected() -> Finding:
     """Where k3 times the ratio ends: the exponential form."""
@@ -265,24 +254,19 @@ def bias_corrected() -> Finding:
         gaps.append(rational_gap)
     return Finding(
         numbers,
-        {
-            "holds only if": "With the correction, TRL's default, the penalty's gradient is that "
-            "of KL(pi || pi_ref), and the end is the exponential form "
-            f"({max(gaps):.3f} away in the largest entry)."
-        },
+        only_if="With the correction, TRL's default, the penalty's gradient is that "
+        "of KL(pi || pi_ref), and the end is the exponential form "
+        f"({max(gaps):.3f} away in the largest entry).",
     )
 
 
 @claim(
     "grpo-direct-penalty",
-    group=GROUP,
-    paper=PAPER,
     where="direct KL penalty",
     statement="With the exact KL(pi || pi_ref) as the penalty GRPO converges to pi proportional to "
     "pi_ref exp(P_G(pi) / beta).",
     assumption=f"{ASSUMED}.",
     method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-    evidence="derived",
 )
 def direct_penalty() -> Finding:
     """Distance of the trained policy from the closed form, for G = 2, 3, 4, 8 and the limit."""
@@ -295,20 +279,17 @@ def direct_penalty() -> Finding:
         numbers.append(stated(f"distance from the closed form, {label}", distance, "<=", TOLERANCE))
         if size in (2, 8):
             numbers += probabilities(policy, label)
-    return Finding(numbers, {"holds": "Logarithmic pooling, with P_G in the place of a reward."})
+    return Finding(numbers, holds="Logarithmic pooling, with P_G in the place of a reward.")
 
 
 @claim(
     "grpo-no-scale",
-    group=GROUP,
-    paper=PAPER,
     where="advantages shifted but not scaled",
     statement="With advantages r - mean, GRPO under a direct KL penalty is RLHF with beta' = "
     "beta G / (G - 1), and under its own penalty the rational form with (1 - 1/G)(r - mean).",
     assumption="One context; samples from the policy itself, so no clipping; expectations instead "
     "of batches.",
     method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-    evidence="derived",
 )
 def no_scale() -> Finding:
     """Distances from both closed forms at G = 2 and 8."""
@@ -327,21 +308,16 @@ def no_scale() -> Finding:
         numbers.append(stated(f"direct penalty: distance from RLHF's policy, {label}",
                               away(policy, weight / weight.sum()), "<=", TOLERANCE))  # fmt: skip
         numbers += probabilities(policy, f"direct penalty, {label}")
-    return Finding(
-        numbers, {"holds": "Without the division the preference is linear in the reward."}
-    )
+    return Finding(numbers, holds="Without the division the preference is linear in the reward.")
 
 
 @claim(
     "grpo-sample-std",
-    group=GROUP,
-    paper=PAPER,
     where="two responses; libraries' standard deviation",
     statement="At two responses the sample standard deviation gives the policy of the population's "
     "with beta sqrt 2.",
     assumption=f"{ASSUMED.replace('population', 'sample')}.",
     method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-    evidence="derived",
 )
 def sample_std() -> Finding:
     """Distance of the trained policy from the closed form at beta sqrt 2."""
@@ -355,14 +331,12 @@ def sample_std() -> Finding:
             shown("distance from the closed form at beta", same),
             *probabilities(policy, "G 2, sample std"),
         ),
-        {"holds": "Advantages are +-1/sqrt 2 instead of +-1."},
+        holds="Advantages are +-1/sqrt 2 instead of +-1.",
     )  # fmt: skip
 
 
 @claim(
     "grpo-pairwise",
-    group=GROUP,
-    paper=PAPER,
     where="groups of two are pairwise comparisons",
     statement="At two responses the expected advantage is Pr[o beats o'] - Pr[o' beats o].",
     assumption=f"{ASSUMED}.",
@@ -382,14 +356,12 @@ def pairwise() -> Finding:
     return Finding(
         (stated("largest difference", away(averaged, margin), "<=", 1e-12),
          *(shown(f"P_2 of response {i + 1}", value) for i, value in enumerate(margin.tolist()))),
-        {"holds": "Two scores have advantages +1 and -1 whatever their distance."},
+        holds="Two scores have advantages +1 and -1 whatever their distance.",
     )  # fmt: skip
 
 
 @claim(
     "grpo-binary",
-    group=GROUP,
-    paper=PAPER,
     where="binary questions",
     statement="For two responses the stationary probability of the better one has a closed form in "
     "beta, the reference and the margin, for groups of two and of infinite size.",
@@ -433,7 +405,7 @@ def binary() -> Finding:
             shift = math.log(goal / (1 - goal)) - math.log(0.3 / 0.7)
             numbers.append(stated("direct: shift of the logit, minus margin over beta",
                                   abs(shift - 0.4), "<=", 1e-12))  # fmt: skip
-    return Finding(numbers, {"holds": "A quadratic in the probability, in each case."})
+    return Finding(numbers, holds="A quadratic in the probability, in each case.")
 
 
 def random_force(problem: Problem, penalty: str, chance: float) -> Force:
@@ -455,15 +427,12 @@ def random_force(problem: Problem, penalty: str, chance: float) -> Force:
 
 @claim(
     "grpo-large-groups",
-    group=GROUP,
-    paper=PAPER,
     where="limit of large groups",
     statement="As groups grow, expected advantages and stationary policies tend to those of "
     "standardised rewards, (r - mean) / std.",
     assumption="The limit is meant: groups of usual sizes are still far from it.",
     method="exact enumeration: expected advantages of GRPO at the limit's policy for G = 2, 8, 16, "
     f"and trained policies for G = 2, 4, 8, 16; {SETTING}",
-    evidence="derived",
 )
 def large_groups() -> Finding:
     """Largest gaps of P_G and of the policies; the limit's own gap must shrink about as 1 / G."""
@@ -484,10 +453,8 @@ def large_groups() -> Finding:
     ]
     return Finding(
         numbers,
-        {
-            "holds": "Gaps about halve as G doubles, which is slow: at G = 8 the policy is still "
-            f"{ends[8]:.3f} away in one entry."
-        },
+        holds="Gaps about halve as G doubles, which is slow: at G = 8 the policy is still "
+        f"{ends[8]:.3f} away in one entry.",
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
+from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Pairing,
@@ -25,7 +25,7 @@ from pairbench.papers.claims.sampling import draw_groups, jackknife
 from pairbench.registry import get_task
 
 GROUP = "Variance of the gradient"
-PAPER = "2605.06375"
+claim = partial(Claim, group=GROUP, paper="2605.06375")
 DRAWS = 10_000
 
 
@@ -93,8 +93,6 @@ def ratio(first: str, second: str, noise: float, entry: int) -> tuple[float, flo
 
 @claim(
     "covariance-sign",
-    group=GROUP,
-    paper=PAPER,
     where="variance reduction by pairs",
     statement="The negative covariance of the two members' gradients makes the variance of "
     "g_p - g_r smaller than the sum of theirs.",
@@ -140,10 +138,8 @@ def covariance_sign() -> Finding:
     total, alone, shared = parts[0]
     return Finding(
         numbers,
-        {
-            "fails": "Var(a - b) = Var a + Var b - 2 Cov: a negative covariance adds. For four "
-            f"responses in random order it is {shared:.4f}, and {total:.4f} exceeds {alone:.4f}."
-        },
+        fails="Var(a - b) = Var a + Var b - 2 Cov: a negative covariance adds. For four "
+        f"responses in random order it is {shared:.4f}, and {total:.4f} exceeds {alone:.4f}.",
     )
 
 
@@ -154,14 +150,11 @@ def _trace(a: Tensor, b: Tensor, weight: Tensor) -> float:
 
 @claim(
     "variance-two-responses",
-    group=GROUP,
-    paper=PAPER,
     where="gradient-norm variance of the methods",
     statement="At two responses Soft-Pair's and Hard-Pair's gradients are less noisy, relative to "
     "their mean, than GRPO's.",
     assumption="None.",
     method="exact enumeration of all 400 groups of the bandit's twenty arms",
-    evidence="derived",
 )
 def two_responses() -> Finding:
     """tr Cov over |mean|^2 of each method: identical up to scale, but for the paper-exact fit."""
@@ -185,18 +178,14 @@ def two_responses() -> Finding:
     numbers += [shown(f"{name}, tr Cov", raw) for name, (_, raw) in found.items()]
     return Finding(
         numbers,
-        {
-            "fails": "At two responses Soft-Pair and the group form of Hard-Pair are GRPO times a "
-            "constant, with the same relative noise; the paper's fit over all responses has "
-            f"{found[PAPER_EXACT][0] / base[0]:.3f} times GRPO's."
-        },
+        fails="At two responses Soft-Pair and the group form of Hard-Pair are GRPO times a "
+        "constant, with the same relative noise; the paper's fit over all responses has "
+        f"{found[PAPER_EXACT][0] / base[0]:.3f} times GRPO's.",
     )  # fmt: skip
 
 
 @claim(
     "variance-scale-free",
-    group=GROUP,
-    paper=PAPER,
     where="gradient-norm variance of the methods",
     statement="Gradients become less noisy from GRPO to Soft-Pair to Hard-Pair.",
     assumption="Noise is taken as raw variance, though the gradients' own sizes differ (Hard-Pair "
@@ -227,25 +216,20 @@ def scale_free() -> Finding:
             )
     return Finding(
         numbers,
-        {
-            "holds only if": "Hard-Pair's raw variance is smaller because its gradient is scaled "
-            "by delta. Relative to its own mean the paper-exact gradient has "
-            f"{reasons[0]} times GRPO's variance without and {reasons[1]} times with reward noise."
-        },
+        only_if="Hard-Pair's raw variance is smaller because its gradient is scaled "
+        "by delta. Relative to its own mean the paper-exact gradient has "
+        f"{reasons[0]} times GRPO's variance without and {reasons[1]} times with reward noise.",
     )
 
 
 @claim(
     "variance-is-scale",
-    group=GROUP,
-    paper=PAPER,
     where="gradient-norm variance of the methods",
     statement="Hard-Pair's smaller raw gradient variance is a property of the method and not of "
     "its step size.",
     assumption="None.",
     method=f"Monte Carlo, {DRAWS:,} groups of eight of the bandit's twenty arms for each of two "
     "noises",
-    evidence="derived",
 )
 def is_scale() -> Finding:
     """log(raw ratio) = log(signal ratio) + log(relative ratio): the signal's part is scale."""
@@ -265,25 +249,20 @@ def is_scale() -> Finding:
             parts.append(part)
     return Finding(
         numbers,
-        {
-            "fails": "The mean gradient shrinks by as much as the noise: scale alone explains "
-            f"{min(parts):.0%} to {max(parts):.0%} of the logarithm of the raw ratio (over 100% "
-            "where the scale-free noise is larger)."
-        },
+        fails="The mean gradient shrinks by as much as the noise: scale alone explains "
+        f"{min(parts):.0%} to {max(parts):.0%} of the logarithm of the raw ratio (over 100% "
+        "where the scale-free noise is larger).",
     )
 
 
 @claim(
     "variance-all-pairs",
-    group=GROUP,
-    paper=PAPER,
     where="gradient-norm variance of the methods; which pairs of a group are used",
     statement="Comparing all pairs of a group gives less noisy gradients than comparing only its "
     "best and worst response.",
     assumption="Groups of eight; noise is tr Cov / |mean|^2.",
     method=f"Monte Carlo, {DRAWS:,} groups of eight of the bandit's twenty arms for each of two "
     "noises; the same draws for every method",
-    evidence="derived",
 )
 def all_pairs() -> Finding:
     """log ratios of best-worst to all pairs, and the whole table: noise, raw, and bias."""
@@ -309,7 +288,4 @@ def all_pairs() -> Finding:
                 shown(f"{name}, tr Cov, {label}", *raw),
                 shown(f"{name}, cosine to the policy gradient, {label}", angle),
             ]
-    return Finding(
-        numbers,
-        {"holds": "The best and the worst alone throw away six of eight responses."},
-    )
+    return Finding(numbers, holds="The best and the worst alone throw away six of eight responses.")

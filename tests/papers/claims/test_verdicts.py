@@ -12,7 +12,7 @@ from torch import Tensor
 from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
 from pairbench.errors import PairBenchError
 from pairbench.papers.claims import CLAIMS, run
-from pairbench.papers.claims.core import Finding, Number, judge, restricted, shown, stated, verdict
+from pairbench.papers.claims.core import Number, judge, restricted, shown, stated, verdict
 from pairbench.papers.claims.report import in_words, load, render, requirement
 
 GOOD, BAD = stated("a", 0.0, "<=", 0.5), stated("a", 1.0, "<=", 0.5)
@@ -73,7 +73,7 @@ def test_a_changed_number_changes_verdict_and_reason() -> None:
     before = judge(made, finding)
     assert before.verdict == "holds"
     worse = replace(finding.numbers[0], value=-1.0)
-    after = judge(made, Finding([worse, *finding.numbers[1:]], finding.reasons))
+    after = judge(made, replace(finding, numbers=[worse, *finding.numbers[1:]]))
     assert after.verdict == "fails"
     assert after.reason == f"Not met: {worse.name}."
 
