@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from pairbench.experiments.progress import Monitor, Tally
 from pairbench.results.find import outcome
@@ -18,20 +17,7 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 30.0  # between two lines on runs under way, where there is no terminal
 
 
-class Display(Monitor, Protocol):
-    """A monitor that is opened and closed."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def display() -> Display:
+def display() -> Monitor:
     """Returns the display that suits standard error."""
     from rich.console import Console
 
@@ -39,24 +25,13 @@ def display() -> Display:
     return Live(console) if console.is_terminal else Lines(console)
 
 
-class Lines:
+class Lines(Monitor):
     """A line per ended run, and one now and then on those under way."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = False
         self._last = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def note(self, text: str) -> None:
         self._console.print(printable(text), markup=False)
@@ -77,29 +52,21 @@ class Lines:
             self.note(f"running: {'; '.join(parts)}{_to_go(tally)}")
 
 
-class Live:
+class Live(Lines):
     """Ended runs scroll by above a table of those under way."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live as RichLive
 
-        self._console = console
+        super().__init__(console)
         self._live = RichLive(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._live.stop()
-
-    def note(self, text: str) -> None:
-        self._console.print(printable(text), markup=False)
 
     def ended(self, record: RunRecord, tally: Tally) -> None:
         self.note(outcome(record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Self
 
 from pairbench.experiments.launch.base import Advanced
 from pairbench.results.record import RunRecord
@@ -57,30 +57,20 @@ class Tally:
         return mean * (shares + waiting) / max(1, min(self.workers, self.left))
 
 
-class Monitor(Protocol):
-    """Whoever shows how runs go."""
+class Monitor:
+    """Whoever shows how runs go; this one shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
 
     def note(self, text: str) -> None:
         """Something the user should know."""
-        ...
 
     def ended(self, record: RunRecord, tally: Tally) -> None:
         """A run has ended and is on disk."""
-        ...
 
     def tick(self, tally: Tally) -> None:
         """Called a few times a second."""
-        ...
-
-
-class Quiet:
-    """A monitor that shows nothing."""
-
-    def note(self, text: str) -> None:
-        """Shows nothing."""
-
-    def ended(self, record: RunRecord, tally: Tally) -> None:
-        """Shows nothing."""
-
-    def tick(self, tally: Tally) -> None:
-        """Shows nothing."""

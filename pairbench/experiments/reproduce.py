@@ -126,22 +126,16 @@ def rebuild(
     execution = Execution(threads=int(record.provenance.get("simulation_threads", 1)))
     place = scratch / f"{record.identity[:16]}.safetensors"
     launcher.submit(Job(record.spec, place, execution, iterations))
-    while True:
+    again: Ended | None = None
+    while again is None:
         for event in launcher.poll(0.5):
             if isinstance(event, Ended) and event.record.identity == record.identity:
-                whole = event.record.status == "finished"
-                return _judged(record, series, event, None if whole else iterations)
-
-
-def _judged(
-    record: RunRecord,
-    series: Mapping[str, np.ndarray] | None,
-    again: Ended,
-    iterations: int | None,
-) -> Reproduction:
+                again = event
     if again.record.status == "failed":
         why = again.record.reason
         raise PairBenchError(f"{name_of(record)} failed when it was run again: {why}")
+    if again.record.status == "finished":
+        iterations = None
     verdict, detail = compare(record, series, again, iterations)
     return Reproduction(
         identity=record.identity,

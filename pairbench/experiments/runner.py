@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution, Job, Launcher
-from pairbench.experiments.progress import Monitor, Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.suite import Plan, Suite, plan
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
@@ -29,8 +29,10 @@ def execute(
     launcher: Launcher,
     execution: Execution = ALONE,
     monitor: Monitor | None = None,
+    *,
+    close: bool = True,
 ) -> Tally:
-    """Runs what a plan still lacks and returns how it went; closes the launcher.
+    """Runs what a plan still lacks and returns how it went; closes the launcher if it is to.
 
     Each record is on disk before the monitor hears of it. Whatever ends this early (Ctrl-C, a full
     disk), the records so far and the checkpoints stay, and a second call continues from there.
@@ -38,7 +40,7 @@ def execute(
     Raises:
         PairBenchError: the results folder is in use by another process, or cannot be written.
     """
-    monitor = monitor or Quiet()
+    monitor = monitor or Monitor()
     tally = Tally(total=len(plan.specs), workers=execution.workers or 1)
     try:
         with store.lock():
@@ -83,7 +85,8 @@ def execute(
                 monitor.tick(tally)
             pulse.end()
     finally:
-        launcher.close()
+        if close:
+            launcher.close()
     return tally
 
 

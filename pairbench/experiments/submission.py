@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Launcher
@@ -79,6 +79,7 @@ class Submitted(BaseModel):
         problems: sentences; any of them stops a submission.
         remarks: sentences that a reader should know.
         reproduced: how the run's beginning compared, where it was run again.
+        record: None if it cannot be read.
     """
 
     path: str
@@ -87,12 +88,7 @@ class Submitted(BaseModel):
     problems: list[str] = []
     remarks: list[str] = []
     reproduced: str | None = None
-    _record: RunRecord | None = PrivateAttr(None)
-
-    @property
-    def record(self) -> RunRecord | None:
-        """The record, None if it cannot be read."""
-        return self._record
+    record: RunRecord | None = Field(None, exclude=True)
 
     @property
     def beside(self) -> list[Path]:
@@ -122,7 +118,7 @@ def look(paths: Iterable[Path], results: Path) -> list[Submitted]:
         except Unreadable as error:
             one.problems.append(str(error))
             continue
-        one._record, one.name = record, name_of(record)
+        one.record, one.name = record, name_of(record)
         store = Store(results)
         one.place = store.path(record).relative_to(results).as_posix()
         twin = first.setdefault(record.identity, one.path)

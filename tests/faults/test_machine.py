@@ -19,7 +19,7 @@ from pairbench.errors import Interrupted, PairBenchError
 from pairbench.experiments.launch.base import Execution, Job
 from pairbench.experiments.launch.local import Local
 from pairbench.experiments.launch.worker import decode, encode, perform
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.status import look
 from pairbench.experiments.suite import Plan, plan
@@ -60,7 +60,7 @@ def fill(path: Path) -> None:
     assert os.statvfs(path).f_bavail == 0
 
 
-class Fills(Quiet):
+class Fills(Monitor):
     """Fills the disk when the first run has ended."""
 
     def __init__(self, folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_clock_that_goes_back_changes_nothing(
 def test_a_run_that_hangs_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
     runs, store, launcher = grid("0"), Store(tmp_path), Local(1)
 
-    class Stops(Quiet):
+    class Stops(Monitor):
         """Stops the worker dead, once its run is under way."""
 
         def tick(self, tally: Tally) -> None:

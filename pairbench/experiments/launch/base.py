@@ -2,7 +2,7 @@
 
 A launcher has three methods; another place to run needs one more file with the same three:
 `local` has them for this machine, `ray` for a cluster through Ray, `slurm` for one through
-submitit, and `backends` opens them by name.
+submitit, and `open_launcher` opens them by name.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.backends import open_launcher
-from pairbench.experiments.launch.base import Event, Execution, Job, Launcher
-from pairbench.experiments.progress import Monitor, Quiet
+from pairbench.experiments.launch import open_launcher
+from pairbench.experiments.launch.base import Execution, Launcher
+from pairbench.experiments.progress import Monitor
 from pairbench.experiments.runner import execute
 from pairbench.experiments.settings import validated
 from pairbench.experiments.suite import (
@@ -100,7 +100,7 @@ def tune(
     if not re.fullmatch(r"\w[\w.@+-]*", name):
         raise PairBenchError(f"a study cannot be named {name!r}: use letters, digits and . @ + -")
     folder = Path(results) / TUNING / name
-    monitor = monitor or Quiet()
+    monitor = monitor or Monitor()
     launcher = launcher or open_launcher(sized)
     try:
         with Store(folder).lock():
@@ -108,7 +108,8 @@ def tune(
             for problem in work.recover():
                 monitor.note(problem)
             while runs := work.next():
-                work.note(execute(runs, work.runs, _Kept(launcher), sized, monitor).records)
+                ended = execute(runs, work.runs, launcher, sized, monitor, close=False)
+                work.note(ended.records)
             outcome = work.finish()
             fold(folder, work.runs.root)
             return outcome
@@ -441,19 +442,3 @@ def _as_json(values: Range | Choice) -> dict[str, Any]:
     if isinstance(values, Choice):
         return {"options": list(values.options)}
     return dict(vars(values))
-
-
-class _Kept:
-    """A launcher whose workers outlive one plan: whoever made it closes it."""
-
-    def __init__(self, launcher: Launcher) -> None:
-        self._launcher = launcher
-
-    def submit(self, job: Job) -> None:
-        self._launcher.submit(job)
-
-    def poll(self, timeout: float) -> list[Event]:
-        return self._launcher.poll(timeout)
-
-    def close(self) -> None:
-        """Leaves the launcher open."""

@@ -14,7 +14,7 @@ import pytest
 
 from pairbench.experiments.launch.base import Advanced, Ended, Event, Execution, Job
 from pairbench.experiments.launch.local import Local
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import Plan, plan
 from pairbench.results.folder import Store
@@ -87,7 +87,7 @@ def test_a_worker_that_dies_fails_its_run_and_is_replaced(tmp_path: Path) -> Non
     store, runs = Store(tmp_path), grid(steps=20_000, seeds="0-1")
     launcher = Local(1)
 
-    class Kills(Quiet):
+    class Kills(Monitor):
         """Kills the first run's worker once that run has a checkpoint."""
 
         def tick(self, tally: Tally) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import Execution
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
@@ -51,7 +51,7 @@ def cluster(**second: Any) -> Iterator[tuple[Any, Any]]:
         yield made, made.add_node(num_cpus=1, object_store_memory=2**27, **second)
 
 
-class KillsANode(Quiet):
+class KillsANode(Monitor):
     """Kills the node that runs are on, in the middle of one that has a checkpoint, and adds one."""
 
     def __init__(self, made: Any, node: Any, store: Store) -> None:

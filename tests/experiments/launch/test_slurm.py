@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import Execution
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
@@ -22,7 +22,7 @@ from tests.support.grids import same
 pytest.importorskip("submitit", reason="submitit is missing: pip install 'pairbench[slurm]'")
 
 
-class KillsAJob(Quiet):
+class KillsAJob(Monitor):
     """Kills the process of the run under way, once, when it has a checkpoint."""
 
     def __init__(self, store: Store) -> None:

@@ -17,10 +17,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.launch.backends import open_launcher
+from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import Execution
 from pairbench.experiments.launch.local import Local
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
@@ -161,7 +161,7 @@ def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_pat
     def node(name: str) -> dict[str, Any]:
         return {"env_vars": {**os.environ, "XDG_CACHE_HOME": str(tmp_path / name)}}
 
-    class Kills(Quiet):
+    class Kills(Monitor):
         """Kills the node when the url has a checkpoint, takes its disk and adds another node."""
 
         killed = False

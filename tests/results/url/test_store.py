@@ -19,7 +19,7 @@ from pairbench.cli.main import main
 from pairbench.errors import Interrupted, PairBenchError
 from pairbench.experiments.launch.base import Ended, Execution, Job
 from pairbench.experiments.launch.worker import decode, encode, perform
-from pairbench.experiments.progress import Quiet, Tally
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.status import look
 from pairbench.experiments.suite import Plan, plan
@@ -74,7 +74,7 @@ def grid(seeds: str = "0-1", steps: int = 2560) -> Plan:
     )  # fmt: skip
 
 
-class Breaks(Quiet):
+class Breaks(Monitor):
     """Does something to the url when the first run has ended."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
