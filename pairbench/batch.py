@@ -246,19 +246,18 @@ class Batch:
         parts: dict[str, Any] = {
             name: tensor.narrow(0, start, length) for name, tensor in self._tensors().items()
         }
-        parts["group"] = self.group[:length]
+        return self._with(parts | self._aside(start, length))
+
+    def _aside(self, start: int, length: int) -> dict[str, Any]:
+        """What goes with rows start, ... that is no row of a tensor: numbers of groups, pairs."""
+        found: dict[str, Any] = {"group": self.group[:length]}
         if self.pairs is not None:
             first = self.pairs[:, 0]
-            parts["pairs"] = self.pairs[(first >= start) & (first < start + length)] - start
-        parts["offline"] = self._beside(start, length)
-        return self._with(parts)
-
-    def _beside(self, start: int, length: int) -> Batch | None:
-        """Returns the offline pairs that go with rows start, ..., start + length - 1."""
-        if self.offline is None:
-            return None
-        size, two = self.group_size, self.offline.group_size
-        return self.offline.narrow(start // size * two, length // size * two)
+            found["pairs"] = self.pairs[(first >= start) & (first < start + length)] - start
+        if self.offline is not None:
+            size, two = self.group_size, self.offline.group_size
+            found["offline"] = self.offline.narrow(start // size * two, length // size * two)
+        return found
 
 
 class Minibatch(Batch):
@@ -364,11 +363,6 @@ def minibatches(
     start = 0
     for index, length in enumerate(lengths):
         part: dict[str, Any] = {name: parts[index] for name, parts in columns.items()}
-        part["group"] = shuffled.group[:length]
-        if shuffled.pairs is not None:
-            first = shuffled.pairs[:, 0]
-            here = (first >= start) & (first < start + length)
-            part["pairs"] = shuffled.pairs[here] - start
-        part["offline"] = shuffled._beside(start, length)
+        part |= shuffled._aside(start, length)
         yield shuffled._with(part), {name: parts[index] for name, parts in extras.items()}
         start += length

@@ -98,11 +98,6 @@ class Policy(Protocol):
         """Whether the output at a step depends on that step's own context and response only."""
         ...
 
-    @property
-    def density(self) -> bool:
-        """Whether `logp` is a log-density (may exceed 0) rather than a log-probability."""
-        ...
-
     def __call__(self, batch: Batch) -> PolicyOutput: ...
 
     def parameters(self) -> list[ParameterGroup]:

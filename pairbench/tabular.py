@@ -30,7 +30,6 @@ class Categorical:
     """
 
     stepwise = True
-    density = False
 
     def __init__(self, logits: Tensor, critic: bool = False) -> None:
         """Copies `logits` (X, K) as the starting point; a critic starts at value 0."""
@@ -131,11 +130,6 @@ def group_preference(policy: Tensor, reward: Tensor, size: int | None, std: Std)
     tied = ((counts > 0) & (reward != reward.unsqueeze(1))).sum(2) == 0
     scale = (spread / (size - int(std == "sample"))).masked_fill(tied, 1.0).sqrt()
     return weight @ (centred / scale).masked_fill(tied, 0.0)
-
-
-def pairwise_preference(policy: Tensor, margin: Tensor) -> Tensor:
-    """Returns P_2 (K,) for random rewards: `margin` (K, K), Pr[row beats column] - Pr[reverse]."""
-    return margin @ policy
 
 
 def stationary_policy(

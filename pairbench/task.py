@@ -27,10 +27,6 @@ class TaskConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _for_boards(held_out: str) -> bool:
-    return held_out == "evaluation"
-
-
 class TunableConfig(TaskConfig):
     """Settings of a task that holds further contexts out, on which `pairbench tune` evaluates.
 
@@ -41,7 +37,7 @@ class TunableConfig(TaskConfig):
     held_out: Literal["evaluation", "validation"] = Field(
         "evaluation",
         description="contexts of the evaluation: the boards', or the search's for settings",
-        exclude_if=_for_boards,
+        exclude_if=lambda held_out: held_out == "evaluation",
     )
 
 

@@ -23,7 +23,6 @@ from pairbench.tabular import (
     binary_pair,
     group_counts,
     group_preference,
-    pairwise_preference,
     stationary_policy,
 )
 from tests.support.fixtures import close, tensor
@@ -105,9 +104,7 @@ def test_two_responses_with_random_rewards(penalty: Any, expected: float) -> Non
     """a beats b with probability .7: margin .4, beta 1."""
     close(tensor(binary_pair(0.3, 0.4, 1.0, penalty)), expected, 1e-8)
     margin = tensor([[0.0, 0.4], [-0.4, 0.0]])
-    solved = stationary_policy(
-        tensor([0.3, 0.7]), lambda p: pairwise_preference(p, margin), 1.0, penalty
-    )
+    solved = stationary_policy(tensor([0.3, 0.7]), lambda p: margin @ p, 1.0, penalty)
     close(solved[0], expected, 1e-8)
 
 

@@ -318,7 +318,6 @@ class GaussianPolicy:
     """
 
     stepwise = True
-    density = True
 
     def __init__(
         self,
@@ -451,7 +450,6 @@ class UniformPolicy:
     """Uniform actions in the actuators' range, whatever the state: the `random` floor row."""
 
     stepwise = True
-    density = True
 
     def __call__(self, batch: Batch) -> PolicyOutput:
         inside = (batch.responses.abs() <= 1).all(-1)
@@ -471,13 +469,9 @@ class UniformPolicy:
         """Returns uniform noise in [-1, 1), which is the action itself."""
         return generator.uniform(-1.0, 1.0, shape).astype(np.float32)
 
-    def actor(self, count: int) -> UniformActor:
-        """Returns the acting half."""
-        return UniformActor()
-
-
-class UniformActor:
-    """Acts by its noise alone; its mean action is 0."""
+    def actor(self, count: int) -> UniformPolicy:
+        """Returns itself: it acts by its noise alone, and its mean action is 0."""
+        return self
 
     def prepare(self, noise: Single) -> Single:
         """Returns the noise itself."""

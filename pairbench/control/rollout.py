@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +25,6 @@ class Acting(Protocol):
 
     def act(self, observations: Single, prepared: Single, out: Single) -> None:
         """Writes actions, not clipped."""
-        ...
-
-
-class Actable(Protocol):
-    """A policy that can act in simulations."""
-
-    def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Single:
-        """Returns the policy's own randomness for actions (..., A) of that shape."""
-        ...
-
-    def actor(self, count: int) -> Any:
-        """Returns its `Acting` half, with the present weights, for `count` simulations."""
         ...
 
 

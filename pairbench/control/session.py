@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from pairbench import seeding
 from pairbench.algorithm import Method
 from pairbench.batch import Batch, join
-from pairbench.control.config import ControlConfig
 from pairbench.control.gaussian import GaussianPolicy, UniformPolicy, log_density
 from pairbench.control.mujoco_env import Float, Simulations, Single, Walker
 from pairbench.control.rollout import Rollout, roll
@@ -23,10 +23,26 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.seeding import Streams
 from pairbench.task import Draws, Session
-from pairbench.teacher import Teacher
+from pairbench.teacher import Teacher, TeacherConfig
 
 EVALUATION_SEED = 0
 """Seed of the evaluation's starts and noise: the same for every seed and algorithm of a run."""
+
+
+class ControlConfig(TeacherConfig):
+    """Settings of a control task; those of the teacher's noise are inherited."""
+
+    oracle: Literal["value", "return"] = Field(
+        "value",
+        description="a segment's score: discounted return and the teacher's value, or return",
+    )
+    log_std: float = Field(-0.5, description="initial log standard deviation of the policy")
+    log_std_floor: float = Field(-1.6, description="least log standard deviation")
+    gamma: float = Field(0.99, gt=0, lt=1, description="discount of the teacher's value")
+    value_passes: int = Field(5, ge=1, description="passes of the teacher's fit per iteration")
+    value_minibatches: int = Field(4, ge=1, description="Adam steps per pass of the teacher's fit")
+    value_lr: float = Field(1e-3, gt=0, description="Adam learning rate of the teacher's value")
+    evaluation_episodes: int = Field(16, ge=1, description="episodes from fixed starts")
 
 
 @dataclass
@@ -69,6 +85,8 @@ class ControlSession(Session):
     """A run on a control task.
 
     Attributes:
+        policy: what is evaluated: the learner, or what the random floor row puts in its place.
+        learner: the policy that collects and is trained.
         needs: what the algorithm asks for.
         contexts, size, steps: chains, segments that branch from each, and actions of a segment.
         grouped: whether segments are compared or scored in groups rather than step by step.
@@ -118,24 +136,17 @@ class ControlSession(Session):
         if needs.data != "nothing":
             self._renew(self.chains, np.arange(self.contexts), streams["contexts"])
         floor = sizes.log_std_floor
-        super().__init__(
-            GaussianPolicy(
-                self.simulations.observations,
-                self.simulations.actions,
-                seed=streams.seed,
-                log_std=config.log_std,
-                log_std_floor=config.log_std_floor if floor is None else floor,
-                critic=needs.critic,
-            )
+        self.learner = GaussianPolicy(
+            self.simulations.observations,
+            self.simulations.actions,
+            seed=streams.seed,
+            log_std=config.log_std,
+            log_std_floor=config.log_std_floor if floor is None else floor,
+            critic=needs.critic,
         )
+        super().__init__(self.learner)
         self._evaluators: dict[int, tuple[Simulations, Rollout]] = {}
         self._evaluation_noise: dict[str, Single] = {}
-
-    @property
-    def learner(self) -> GaussianPolicy:
-        """The policy, where it is one that can be trained."""
-        assert isinstance(self.policy, GaussianPolicy)  # the random floor row collects nothing
-        return self.policy
 
     def _renew(
         self, chains: Chains, which: NDArray[np.integer], generator: np.random.Generator

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pairbench.algorithm import Method, Needs
-from pairbench.control.config import ControlConfig
 from pairbench.control.gaussian import UniformPolicy
 from pairbench.control.mujoco_env import Walker, provenance
-from pairbench.control.session import ControlSession
+from pairbench.control.session import ControlConfig, ControlSession
 from pairbench.evaluation import Measure
 from pairbench.seeding import Streams
 from pairbench.task import Task

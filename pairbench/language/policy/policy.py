@@ -56,7 +56,6 @@ class LanguagePolicy:
     """
 
     stepwise = False
-    density = False
 
     def __init__(
         self,
