@@ -25,27 +25,12 @@ ADVANTAGE = "advantage"
 RETURN = "return"
 """In a signal: (B, T) the returns that the critic is fitted to."""
 
-PER_STEP = (
-    "mask",
-    "old_logp",
-    "ref_logp",
-    "step_reward",
-    "value",
-    "next_value",
-    "boundary",
-)
+PER_STEP = ("mask", "old_logp", "ref_logp", "step_reward", "value", "next_value", "boundary")
 
 PER_ROW = ("pairs", "group", "score", "components", "domain_share")
 """What a single step has none of."""
 
-FOR_PREPARE = (
-    "score",
-    "components",
-    "domain_share",
-    "step_reward",
-    "next_value",
-    "boundary",
-)
+FOR_PREPARE = ("score", "components", "domain_share", "step_reward", "next_value", "boundary")
 """What `Algorithm.prepare` alone may read; a loss is given `Minibatch`, which has none of it."""
 
 

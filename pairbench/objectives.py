@@ -1,6 +1,7 @@
 """The mathematics that algorithms share: pure functions on tensors.
 
-Shapes: B rows (responses) of T steps, in groups of G contiguous rows. Losses are to be minimised.
+Shapes: B rows (responses) of T steps, in groups of G contiguous rows; `size` is G, and `score` (B,)
+what the oracle says of each row. Losses are to be minimised. `eps` is added to standard deviations.
 Everything here runs once per gradient step or once per batch, where the networks of control tasks
 cost a quarter of a millisecond: it checks no shapes and takes as few tensor operations as it can.
 Bad settings are refused by the algorithms' configurations.
@@ -50,7 +51,6 @@ def step_weights(mask: Tensor, aggregation: Aggregation, max_length: int) -> Ten
 
     Args:
         mask: (B, T), of the iteration's whole batch.
-        aggregation: the name.
         max_length: longest response possible, for dr_grpo.
     """
     if aggregation in ("grpo", "sapo"):
@@ -139,9 +139,7 @@ def clipped_surrogate(
         advantage: constants of a shape that broadcasts to it.
         weights: w, of the same shape as `log_ratio`, or None for 1.
         clip_low: the range is [1 - clip_low, 1 + clip_high].
-        clip_high: see there.
         delta: cap of the ratio in the first term, at least 1 + clip_high, or None.
-        scale: factor of the sum.
     """
     loss, outside = _ClippedSurrogate.apply(  # type: ignore[no-untyped-call]
         log_ratio, advantage, weights, 1.0 - clip_low, 1.0 + clip_high, delta, scale
@@ -203,11 +201,8 @@ def normalise_groups(score: Tensor, size: int, std: Std, eps: float) -> Tensor:
     """Returns (score - group mean) / (std + eps), shape (B,); exactly 0 where a group is tied.
 
     Args:
-        score: (B,) in groups of `size`.
-        size: G.
         std: of the group ("population" divides by G, "sample" by G - 1), of the whole "batch"
             (by B - 1), or "none" for no division.
-        eps: added to the standard deviation.
     """
     groups = score.view(-1, size)
     if size == 2:  # mean and spread are half the difference, which makes +-1 exact, not rounded
@@ -265,8 +260,6 @@ def net_wins(pairs: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
 
     Args:
         pairs: (P, 2) int64, (preferred, rejected).
-        rows: B.
-        dtype: of the result.
     """
     counts = torch.bincount(pairs[:, 0], minlength=rows) - torch.bincount(
         pairs[:, 1], minlength=rows
@@ -323,7 +316,6 @@ def group_log_probabilities(log_base: Tensor, shift: Tensor, size: int) -> Tenso
     Args:
         log_base: (B,) log b_i.
         shift: (B,) log-ratio of the response to the sampler, over its temperature.
-        size: G.
     """
     return (log_base + shift).view(-1, size).log_softmax(1)
 
@@ -334,7 +326,6 @@ def target_divergence(log_p: Tensor, target: Tensor, fit: Fit) -> Tensor:
     Args:
         log_p: (N, K) log-probabilities.
         target: (N, K) probabilities, constants.
-        fit: the direction.
     """
     if fit == "forward":
         return F.kl_div(log_p, target, reduction="batchmean")
@@ -382,8 +373,6 @@ def group_fit(
         scale: (B, T) mask over temperature; the weighted sum over steps is the shift of a row.
         log_base: (B,) log b.
         target: (B,) q.
-        size: G.
-        fit: the direction.
     """
     loss: Tensor = _GroupFit.apply(  # type: ignore[no-untyped-call]
         log_ratio, scale, log_base, target, size, fit
@@ -400,7 +389,6 @@ def group_regression(implied: Tensor, reward: Tensor, size: int, centred: bool) 
     Args:
         implied: (B,) temperature x (log pi_theta - log pi_old) of each response, nats.
         reward: (B,) less the group's mean, constants.
-        size: G.
         centred: take the group's mean off `implied` too, so that only differences within the group
             count (log Z drops out of the optimum pi_old exp(r / temperature) / Z).
     """
@@ -499,9 +487,7 @@ def decoupled_advantages(
     Args:
         components: (B, R) scores in groups of `size`.
         weights: (R,).
-        size: G.
         std: of each component within its group.
-        eps: added to both standard deviations.
     """
     parts = [normalise_groups(part, size, std, eps) for part in components.unbind(1)]
     total = torch.stack(parts, 1) @ weights
@@ -509,16 +495,11 @@ def decoupled_advantages(
 
 
 def most_varied(score: Tensor, size: int, keep: int) -> Tensor:
-    """Returns (groups * keep,) rows: of each group those whose scores vary most (PODS).
+    """Returns (groups * keep,) rows: of each group the `keep` whose scores vary most (PODS).
 
     The largest variance of m out of n numbers is that of the k smallest and the m - k largest for
     some k, so m + 1 choices are compared. The first of equal ones is taken, with the smallest k;
     rows stay in their order.
-
-    Args:
-        score: (B,) in groups of `size`.
-        size: n.
-        keep: m <= n.
     """
     ordered, place = score.view(-1, size).sort(dim=1, stable=True)
     index = torch.arange(keep, device=score.device)
@@ -539,9 +520,6 @@ def ranked_pairs_loss(
 
     Args:
         total: (B,) log-probability of each response, or its log-ratio to a reference, nats.
-        score: (B,) in groups of `size`.
-        size: G.
-        beta: inverse temperature.
         margin: least difference of scores, not included.
     """
     totals, scores = total.view(-1, size), score.view(-1, size)

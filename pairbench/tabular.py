@@ -109,10 +109,7 @@ def group_preference(policy: Tensor, reward: Tensor, size: int | None, std: Std)
     (r - mean) / std under the policy. Differentiable in `policy`.
 
     Args:
-        policy: (K,) probabilities.
-        reward: (K,) deterministic rewards.
         size: G, or None for the limit.
-        std: as in GRPO.
     """
     if size is None:
         mean = policy @ reward
@@ -148,8 +145,6 @@ def stationary_policy(
     Args:
         reference: (K,) probabilities, all positive.
         preference: P: (K,) probabilities to the (K,) expected advantages.
-        beta: weight of the penalty, positive.
-        penalty: which of the two.
         tolerance: largest absolute residual accepted.
 
     Raises:
@@ -202,8 +197,6 @@ def binary_pair(q: float, margin: float, beta: float, penalty: Literal["k3", "di
     Args:
         q: reference probability of a.
         margin: Pr[a beats b] - Pr[b beats a], positive.
-        beta: weight of the penalty.
-        penalty: which of the two.
     """
     inverse = beta / margin
     if penalty == "direct":

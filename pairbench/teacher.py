@@ -166,12 +166,10 @@ class Teacher:
         """Returns the batch with what a learner is told, and the comparisons and scores it costs.
 
         Args:
-            batch: whole groups.
             scores: (K, G) of its rows.
             needs: what the learner asks for. Under "pairs" only the two members of each group that
                 were told apart stay as rows; a group whose members all tie keeps two, without a
                 pair.
-            generator: of the teacher's noise and choice of queries.
             components: (K, G, R) what a learner is shown in place of `scores`, if it asks for
                 several scores of each response; each has noise of its own.
         """

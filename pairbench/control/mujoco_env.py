@@ -135,8 +135,6 @@ class Walker:
         """Returns (...) rewards of steps from physics `before` to `after` (..., nq + nv).
 
         Args:
-            before: positions and velocities before the step.
-            after: the same after it.
             actions: (..., A) float32, squared in float32 as Gymnasium does.
             dt: seconds of an environment step.
         """

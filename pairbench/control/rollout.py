@@ -81,8 +81,6 @@ def roll(
     """Runs every simulation from its present state for as many steps as `noise` (T, N, A) has.
 
     Args:
-        simulations: stepped in place.
-        actor: for as many simulations.
         noise: the policy's own randomness, drawn beforehand.
         out: filled and returned.
         follow: called after each step with its number; may start new episodes and note `out.ends`.

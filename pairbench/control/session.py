@@ -67,10 +67,8 @@ class Gathered:
     """A batch, what it cost, and what may be learned from the steps it took.
 
     Attributes:
-        batch: what the learner is given.
         taken: (T, N) the steps that were taken before an episode ended, of the rollout as it lies.
         scores: scores shown to the learner.
-        comparisons: answers of the teacher.
         returns: (T, N) what the teacher's value estimate is fitted to, or None without one.
     """
 
@@ -87,13 +85,10 @@ class ControlSession(Session):
     Attributes:
         policy: what is evaluated: the learner, or what the random floor row puts in its place.
         learner: the policy that collects and is trained.
-        needs: what the algorithm asks for.
         contexts, size, steps: chains, segments that branch from each, and actions of a segment.
         grouped: whether segments are compared or scored in groups rather than step by step.
         chains: the ongoing episodes whose states are the next contexts.
-        teacher: who answers comparisons.
         value: the teacher's estimate that closes a segment's score, or None where nothing does.
-        simulations: one for each row of a batch.
         rollout: the steps they took last.
     """
 

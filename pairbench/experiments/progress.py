@@ -16,13 +16,8 @@ class Tally:
 
     Attributes:
         total: runs asked for, those already finished included; skipped rows are not runs.
-        cached: records that were there already.
-        finished: records of runs that finished now.
-        failed: failure records of now.
         skipped: records of rows that a task does not take.
-        running: how far each run is that is under way.
         names: of runs under way, by identity.
-        workers: runs at a time.
     """
 
     total: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +80,8 @@ def reproduce(
 @contextmanager
 def workplace() -> Iterator[tuple[Launcher, Path]]:
     """A worker process, and a folder for its checkpoints; both are gone afterwards."""
-    launcher = Local(1)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield launcher, Path(scratch)
-    finally:
-        launcher.close()
+    with closing(Local(1)) as launcher, tempfile.TemporaryDirectory() as scratch:
+        yield launcher, Path(scratch)
 
 
 def rebuild(
@@ -98,7 +94,6 @@ def rebuild(
     """Runs a record's specification again, in a process of its own, and compares.
 
     Args:
-        record: a finished run.
         series: its columns, one value an iteration; None if they are not at hand.
         launcher: where it runs; it is not closed.
         scratch: a folder for the checkpoint of the new run.

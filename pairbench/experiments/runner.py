@@ -63,13 +63,7 @@ def execute(
             for spec in missing:
                 store.forget(spec, checkpoint=False)  # what a killed call left would look alive
                 launcher.submit(
-                    Job(
-                        spec,
-                        store.checkpoint(spec),
-                        execution,
-                        log=store.log(spec),
-                        url=store.url,
-                    )
+                    Job(spec, store.checkpoint(spec), execution, log=store.log(spec), url=store.url)
                 )
             pulse = _Pulse(store.driver_heartbeat, tally.names)
             _tell(store, monitor)

@@ -35,12 +35,7 @@ class RunState(BaseModel):
     """One run that has not finished.
 
     Attributes:
-        identity: the run's.
-        name: row, task and seed.
-        state: see the module.
         spent: share of its budget, None where it is not known.
-        reward: last evaluated.
-        seconds: that it has taken.
         detail: where it runs, why it is stalled, or what it failed of.
     """
 
@@ -165,7 +160,6 @@ def _failed(record: RunRecord) -> RunState:
         identity=record.identity,
         name=name_of(record),
         state="failed",
-        reward=None,
         seconds=record.cost.seconds,
         detail=record.reason or "",
     )

@@ -73,10 +73,8 @@ class Submitted(BaseModel):
     """One file of a submission, and what was found.
 
     Attributes:
-        path: of the file.
         name: "row on task, seed n" once it could be read.
         place: where it belongs in a results folder.
-        problems: sentences; any of them stops a submission.
         remarks: sentences that a reader should know.
         reproduced: how the run's beginning compared, where it was run again.
         record: None if it cannot be read.

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.settings import parse_targeted, validated
@@ -23,7 +23,7 @@ from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
 from pairbench.results.place import is_place
-from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
+from pairbench.results.record import Protocol, RunRecord, RunSpec, Strict, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
 
@@ -60,7 +60,7 @@ Seeds = Annotated[
 """Seeds of a suite file: a text as `parse_seeds` reads it, or a list of numbers."""
 
 
-class Row(BaseModel):
+class Row(Strict):
     """A row of a suite: an algorithm with a named set of settings, on some tasks and seeds.
 
     Attributes:
@@ -72,17 +72,15 @@ class Row(BaseModel):
         tuning: what `pairbench tune` writes beside the settings it has chosen.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(min_length=1)
     algorithm: str
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: Seeds = ()
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
     tuning: Tuning | None = None
 
 
-class TaskTerms(BaseModel):
+class TaskTerms(Strict):
     """What a suite asks of the runs on one task, in place of what it asks of all.
 
     Attributes:
@@ -90,13 +88,11 @@ class TaskTerms(BaseModel):
         seeds: in place of the suite's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     protocol: Protocol | None = None
     seeds: Seeds = ()
 
 
-class Suite(BaseModel):
+class Suite(Strict):
     """A named set of rows. A row's own seeds go before those of its task.
 
     Attributes:
@@ -108,13 +104,11 @@ class Suite(BaseModel):
         rows: what is compared.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     summary: str = ""
     protocol: Protocol
     seeds: Annotated[Seeds, Field(min_length=1)] = (0,)
-    terms: dict[str, TaskTerms] = {}
+    terms: dict[str, TaskTerms] = Field({})
     rows: tuple[Row, ...] = Field(min_length=1)
 
 
@@ -165,11 +159,7 @@ def load_suite(name: str) -> Suite:
     """
     known = suite_names()
     if name in known:
-        text = (
-            files("pairbench.experiments.suites")
-            .joinpath(f"{name}.toml")
-            .read_text(encoding="utf-8")
-        )
+        text = (files("pairbench.experiments.suites") / f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
         try:
             text = read_untrusted(Path(name)).decode()
@@ -419,11 +409,7 @@ def _resolve(
     }
     about = row.algorithm if row.name == row.algorithm else f"{row.algorithm} (row {row.name})"
     config = validated(algorithm_class.Config, settings, about)
-    task_settings = {
-        **variant_settings,
-        **changes.get(base, {}),
-        **changes.get(task, {}),
-    }
+    task_settings = {**variant_settings, **changes.get(base, {}), **changes.get(task, {})}
     task_config = validated(task_class.Config, task_settings, f"task {task}")
     fields = {
         "algorithm": row.algorithm,

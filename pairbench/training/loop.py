@@ -143,8 +143,7 @@ class Loop:
         try:
             state = load_state(self.checkpoint)
         except ValueError:
-            set_aside(self.checkpoint)
-            return
+            state = {}
         if (state.get("identity"), state.get("origin")) != (self.run.spec.identity, self.origin):
             set_aside(self.checkpoint)
             return

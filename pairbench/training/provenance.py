@@ -32,7 +32,6 @@ def provenance(threads: int, *parts: type[Method] | type[Task] | type[Engine]) -
     """Returns JSON of the present process: nothing in it names a user, a host or a path.
 
     Args:
-        threads: threads of the simulator.
         parts: the classes a run is made of, whose `packages`, and whose own distribution where they
             come from elsewhere, are listed beside `PACKAGES`.
     """

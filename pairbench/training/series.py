@@ -36,8 +36,6 @@ def measure(
     """Returns the row of the series for the iteration that has just ended.
 
     Args:
-        run: the run, whose policy has been updated.
-        batch: all that the iteration collected.
         signal: what `prepare` made of the part that was trained on.
         means: losses, gradient norms and diagnostics, means over the gradient steps.
         lr: the policy's learning rate in this iteration.

@@ -43,7 +43,6 @@ def train(
     had not been. An error inside the run becomes a record of status "failed".
 
     Args:
-        spec: what to run.
         threads: threads of the simulator; torch and BLAS keep the number they were given.
         checkpoint: file to resume from and to save to, or None.
         checkpoint_seconds: least time between two saves.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pairbench.papers.claims import CLAIMS, Result, load, run
+from pairbench.papers.claims import CLAIMS, Result, run
+from tests.support.kept_claims import load
 
 COMMITTED = Path(__file__).resolve().parents[2] / "leaderboards" / "claims.json"
 HINT = "run `pairbench claims --site leaderboards`"

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from pairbench.leaderboard import write_site
-from pairbench.papers.claims import load as load_claims
 from pairbench.papers.claims import write_site as write_claims
 from pairbench.papers.replication import replicate
 from pairbench.papers.replication import write_site as write_replication
@@ -14,6 +13,7 @@ from pairbench.results.load import load_records, load_series
 from pairbench.results.marks import marks
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import as_json
+from tests.support.kept_claims import load as load_claims
 from tests.support.records import board_records
 
 ROOT = Path(__file__).resolve().parents[2]

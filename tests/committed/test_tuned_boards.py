@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pairbench.experiments.tuning.study import read_study
-from pairbench.experiments.tuning.trials import read_records, read_series
+from pairbench.experiments.tuning.trials import read_records
 from pairbench.results.columns import write_series
 from pairbench.results.load import load_records
+from tests.support.study_series import read_series
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "results" / "tuning").glob("*/study.json"))

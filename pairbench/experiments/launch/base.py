@@ -90,9 +90,7 @@ class Job:
     """One run to do.
 
     Attributes:
-        spec: the run.
         checkpoint: file it resumes from and saves to.
-        execution: what it is given.
         iterations: stop after so many, for a look at the run's beginning; None: to its end.
         log: file of its log; its heartbeat is beside it. None: it leaves neither.
         url: where the results are kept, if that is no folder; the two files are then those of the

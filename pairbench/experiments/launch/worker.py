@@ -83,8 +83,6 @@ def perform(
     The process must have its threads pinned; the lines are for `decode`.
 
     Args:
-        line: the job.
-        send: takes the lines on progress.
         stopping: asked after each iteration; when it is true, the run saves its state and ends.
 
     Raises:

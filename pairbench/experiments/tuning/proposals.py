@@ -19,11 +19,8 @@ def propose(
     """Returns the settings of the trial after `trials`.
 
     Args:
-        space: what is searched.
         trials: those before, whose outcome counts from number `DRAWN` on.
         start: the settings of trial 0, and perhaps others.
-        name: of the row.
-        sampler: the sampler's seed.
     """
     number = len(trials)
     if number == 0:
@@ -55,14 +52,10 @@ def propose(
 
 
 def _distribution(values: Range | Choice) -> Any:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna import distributions
 
     if isinstance(values, Choice):
-        return CategoricalDistribution(values.options)
+        return distributions.CategoricalDistribution(values.options)
     if values.whole:
-        return IntDistribution(int(values.low), int(values.high))
-    return FloatDistribution(values.low, values.high, log=values.log)
+        return distributions.IntDistribution(int(values.low), int(values.high))
+    return distributions.FloatDistribution(values.low, values.high, log=values.log)

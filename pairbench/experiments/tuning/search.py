@@ -15,15 +15,7 @@ from pairbench.experiments.launch.base import Execution, Launcher
 from pairbench.experiments.progress import Monitor
 from pairbench.experiments.runner import execute
 from pairbench.experiments.settings import validated
-from pairbench.experiments.suite import (
-    Plan,
-    Row,
-    Suite,
-    expand,
-    load_suite,
-    parse_seeds,
-    select,
-)
+from pairbench.experiments.suite import Plan, Row, Suite, expand, load_suite, parse_seeds, select
 from pairbench.experiments.tuning.proposals import DRAWN, propose
 from pairbench.experiments.tuning.study import (
     Outcome,
@@ -147,10 +139,7 @@ class _Scope:
     Attributes:
         suite: all rows, on one task, with the protocol of the board that is to be.
         terms: the protocol of the trials.
-        task: its name.
-        overrides: settings of the task.
         rows: those to be tuned, by name, with their specification as they stand.
-        spaces: theirs.
         left_out: why the others are not.
     """
 
@@ -196,9 +185,7 @@ def _scope(
         suite = select(suite, algorithms, [task])
     # points of the curve and probes change nothing that is chosen by, and cost time
     trial_terms = validated(
-        Protocol,
-        {**dict(suite.protocol), "evaluations": 1, "probes": 0, **changes},
-        "the protocol",
+        Protocol, {**dict(suite.protocol), "evaluations": 1, "probes": 0, **changes}, "the protocol"
     )
     for text in overrides:
         if text.partition("=")[0].strip().rpartition(".")[0] not in (task, split_task(task)[0]):

@@ -35,8 +35,6 @@ class Trial(BaseModel):
     """Settings, and what became of their runs, by seed.
 
     Attributes:
-        settings: of the row's space, by name.
-        runs: identities.
         rewards: of the runs that finished.
         failures: why the others did not.
     """
@@ -81,10 +79,8 @@ class Search(BaseModel):
     """One row's part of a study.
 
     Attributes:
-        algorithm: its registered name.
         config: the row's settings as they stand, resolved.
         space: what is searched, as JSON types.
-        trials: in their order.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -143,7 +139,6 @@ class Outcome:
     """A study that has come to its end.
 
     Attributes:
-        study: its terms and trials.
         suite: the suite of the rows with the settings chosen.
         path: of that suite's file; None where no row has a finished trial.
         left_out: why rows of the suite asked for were not tuned, by name.

@@ -22,19 +22,13 @@ from typing import TYPE_CHECKING
 
 from pairbench.errors import PairBenchError
 from pairbench.results.columns import MOST_BYTES, quoted
-from pairbench.results.files import (
-    atomic_write,
-    read_untrusted,
-    refuse_large_parquet,
-    strict_json,
-)
+from pairbench.results.files import atomic_write, read_untrusted, refuse_large_parquet, strict_json
 from pairbench.results.layout import record_files
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import Unreadable, parse_record
 
 if TYPE_CHECKING:
     import duckdb
-    import numpy as np
 
 RECORDS, SERIES, TEXTS = "trials.jsonl", "series.parquet", "texts.parquet"
 
@@ -46,41 +40,6 @@ def read_records(study: Path) -> list[RunRecord]:
         PairBenchError: the file of records is none.
     """
     return [record for _, record in _lines(study / RECORDS)]
-
-
-def read_series(study: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the series of a study's runs by identity, as float32, NaN where nothing was measured.
-
-    Raises:
-        PairBenchError: the file of series is none.
-    """
-    import duckdb
-    import numpy as np
-
-    path = study / SERIES
-    if not path.exists():
-        return {}
-    try:
-        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
-            refuse_large_parquet(connection, path, MOST_BYTES)
-            columns = connection.execute(
-                "FROM read_parquet(?) ORDER BY identity, iteration", [str(path)]
-            ).fetchnumpy()
-        runs = np.asarray(columns.pop("identity"), dtype=object)
-        del columns["iteration"]
-        masked = {k: np.ma.masked_array(v, dtype=np.float32) for k, v in columns.items()}
-    except (duckdb.Error, OSError, KeyError, TypeError, ValueError) as error:
-        raise PairBenchError(f"{path} cannot be read as the series of runs ({error})") from error
-    starts = np.flatnonzero(np.concatenate([[True], runs[1:] != runs[:-1]])).tolist()
-    found = {}
-    for start, end in zip(starts, [*starts[1:], len(runs)], strict=True):
-        own = {name: column[start:end] for name, column in masked.items()}
-        found[str(runs[start])] = {
-            name: column.filled(np.nan)
-            for name, column in own.items()
-            if not np.ma.getmaskarray(column).all()
-        }
-    return found
 
 
 def fold(study: Path, runs: Path) -> None:

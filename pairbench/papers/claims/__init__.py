@@ -18,13 +18,13 @@ from pairbench.papers.claims import (
     variance,
 )
 from pairbench.papers.claims.core import CLAIMS, Claim, Number, Result, check
-from pairbench.papers.claims.report import FORMATS, load, render, write_site
+from pairbench.papers.claims.report import render, write_site
 from pairbench.text import did_you_mean
 
 GROUPS = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
 """The modules that hold the claims, in the order in which their claims are listed."""
 
-__all__ = ["CLAIMS", "FORMATS", "Claim", "Number", "Result", "load", "render", "run", "write_site"]
+__all__ = ["CLAIMS", "Claim", "Number", "Result", "render", "run", "write_site"]
 
 
 def run(
@@ -33,7 +33,6 @@ def run(
     """Measures claims, all of them by default, in the order they are listed in.
 
     Args:
-        ids: which.
         progress: called after each with its result, its number from 1 and the number of claims.
 
     Raises:

@@ -31,7 +31,6 @@ class Requirement:
     """What a number must satisfy.
 
     Attributes:
-        relation: of the number to the bound.
         bound: same unit as the number.
         scope: "stated" for the claim as it is stated, "restricted" for what is left of it under
             the claim's assumption.
@@ -48,7 +47,6 @@ class Number:
 
     Attributes:
         name: what it is, in words, with its unit where it has one.
-        value: as measured.
         error: standard error of a Monte-Carlo value; None for exact ones (float64 rounding only).
         requirement: what the verdict asks of it, or None for a number that is only shown.
     """
@@ -157,15 +155,12 @@ class Claim:
     """One assertion of a paper; decorates the function that measures it, and is registered then.
 
     Attributes:
-        id: short name, unique.
         group: heading it is listed under.
-        paper: arXiv number.
         where: the part of the paper, or of our notes on it.
         statement: the assertion in our words.
         assumption: under which it is measured, and to which "holds only if" refers.
         method: "exact enumeration", "closed form", or "Monte Carlo, n draws", and of what.
         evidence: "paper" where the paper says it, "derived" where we derived it from the paper.
-        measure: the computation.
     """
 
     id: str

@@ -108,7 +108,6 @@ def make_batch(
         arms: (N, G) responses.
         score: (N, G) what the oracle says.
         reference: (K,) log-probabilities of the reference policy, or None.
-        pairing: which pairs of a group the batch holds.
     """
     groups, size = arms.shape
     rows = arms.numel()

@@ -10,10 +10,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pairbench.papers.claims.core import CLAIMS, Number, Requirement, Result, verdict
+from pairbench.papers.claims.core import Number, Result
 from pairbench.results.files import write_text
 
-FORMATS = ("table", "json", "markdown", "html")
 WHAT = "the claims"
 SITE_FORMATS = {"md": "markdown", "json": "json", "html": "html"}
 SCOPES = {"stated": "as stated", "restricted": "under the assumption"}
@@ -32,39 +31,13 @@ PREFACE = (
 
 def render(results: Sequence[Result], form: str) -> str:
     """Returns the results in one of `FORMATS`; the same results always give the same text."""
-    makers: dict[str, Callable[[Sequence[Result]], str]] = {
-        "table": _table,
-        "json": _json,
-        "markdown": _markdown,
-        "html": _page,
-    }
-    return makers[form](results)
+    return FORMATS[form](results)
 
 
 def write_site(results: Sequence[Result], folder: Path) -> list[Path]:
     """Writes claims.md, claims.json and claims.html to `folder`, and returns their paths."""
     texts = {f"claims.{suffix}": render(results, form) for suffix, form in SITE_FORMATS.items()}
     return [write_text(folder / name, text, WHAT) for name, text in sorted(texts.items())]
-
-
-def load(text: str) -> list[Result]:
-    """Returns the results whose JSON is `text`: numbers and reasons from it, all else from here.
-
-    Verdicts follow from the numbers anew.
-    """
-    results = []
-    for item in json.loads(text)["claims"]:
-        numbers = tuple(_number(entry) for entry in item["numbers"])
-        made = CLAIMS[item["id"]]
-        results.append(Result(made, numbers, verdict(numbers), item["reason"]))
-    return results
-
-
-def _number(entry: dict[str, Any]) -> Number:
-    need = entry["requirement"]
-    if need is not None:
-        need = Requirement(need["relation"], need["bound"], need["scope"])
-    return Number(entry["name"], entry["value"], entry["error"], need)
 
 
 def source(result: Result) -> str:
@@ -112,14 +85,7 @@ def as_json(result: Result) -> dict[str, Any]:
                 "name": number.name,
                 "value": number.rounded,
                 "error": number.rounded_error,
-                "requirement": None
-                if number.requirement is None
-                else {
-                    "relation": number.requirement.relation,
-                    "bound": number.requirement.bound,
-                    "scope": number.requirement.scope,
-                    "met": number.met,
-                },
+                "requirement": (need := number.requirement) and {**vars(need), "met": number.met},
             }
             for number in result.numbers
         ],
@@ -214,3 +180,8 @@ def _page(results: Sequence[Result]) -> str:
     ]
     template = environment().get_template("claims.html.j2")
     return template.render(preface=PREFACE, groups=groups, count=len(results))
+
+
+FORMATS: dict[str, Callable[[Sequence[Result]], str]] = {
+    "table": _table, "json": _json, "markdown": _markdown, "html": _page,
+}  # fmt: skip

@@ -21,9 +21,6 @@ def draw_groups(
     """Returns `draws` groups of the problem's policy: arms and scores, (N, G) each.
 
     Args:
-        problem: policy and true rewards.
-        draws: N.
-        size: G.
         noise: standard deviation of a score around its reward.
         name: of the random stream, so that no two claims share one.
     """

@@ -149,11 +149,6 @@ def away(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def in_words(size: int | None) -> str:
-    """Returns G as text."""
-    return "infinite" if size is None else str(size)
-
-
 @claim(
     "grpo-rational-pooling",
     where="stationary policies under GRPO's penalty",
@@ -167,7 +162,7 @@ def rational_pooling() -> Finding:
     numbers: list[Number] = []
     for size in (2, 3, 4, 8, None):
         policy = trained("k3", size, "population")
-        label = f"G {in_words(size)}"
+        label = f"G {size or 'infinite'}"
         goal = solved("k3", size, "population", BETA)
         distance = max(away(policy, rational(policy, size, "population")), away(policy, goal))
         numbers.append(stated(f"distance from the closed form, {label}", distance, "<=", TOLERANCE))
@@ -275,7 +270,7 @@ def direct_penalty() -> Finding:
         policy = trained("direct", size, "population")
         goal = solved("direct", size, "population", BETA)
         distance = max(away(policy, exponential(policy, size, "population")), away(policy, goal))
-        label = f"G {in_words(size)}"
+        label = f"G {size or 'infinite'}"
         numbers.append(stated(f"distance from the closed form, {label}", distance, "<=", TOLERANCE))
         if size in (2, 8):
             numbers += probabilities(policy, label)

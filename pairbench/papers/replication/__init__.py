@@ -4,7 +4,7 @@ The paper's numbers are data (`paper.toml`); ours are whatever records there are
 """
 
 from pairbench.papers.replication.paper import Paper, load_paper
-from pairbench.papers.replication.report import FORMATS, render, write_site
+from pairbench.papers.replication.report import render, write_site
 from pairbench.papers.replication.study import Replication, replicate
 
-__all__ = ["FORMATS", "Paper", "Replication", "load_paper", "render", "replicate", "write_site"]
+__all__ = ["Paper", "Replication", "load_paper", "render", "replicate", "write_site"]

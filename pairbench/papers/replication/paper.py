@@ -6,18 +6,13 @@ import tomllib
 from importlib.resources import files
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pairbench.experiments.settings import validated
+from pairbench.results.record import Strict
 
 
-class Entry(BaseModel):
-    """Frozen, and refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Table(Entry):
+class Table(Strict):
     """One column of the paper's tables and the quantity of ours that stands beside it.
 
     Attributes:
@@ -36,8 +31,8 @@ class Table(Entry):
     task: str
     quantity: str
     ours: str
-    also: dict[str, str] = {}
-    values: dict[str, float] = {}
+    also: dict[str, str] = Field({})
+    values: dict[str, float] = Field({})
     order: tuple[str, ...] = ()
     note: str
 
@@ -56,7 +51,7 @@ class Table(Entry):
         return dict(sorted(merit.items(), key=lambda item: -item[1]))
 
 
-class Ratings(Entry):
+class Ratings(Strict):
     """A table of the paper's that nothing of ours stands beside, and why."""
 
     title: str
@@ -66,7 +61,7 @@ class Ratings(Entry):
     values: dict[str, tuple[float, ...]]
 
 
-class Sweep(Entry):
+class Sweep(Strict):
     """Tasks that differ in how much noise the oracle's answers have.
 
     Attributes:
@@ -86,7 +81,7 @@ class Sweep(Entry):
     note: str
 
 
-class Paper(Entry):
+class Paper(Strict):
     """All of it. `reasons` say why the paper's sizes and ours differ."""
 
     paper: str
@@ -100,5 +95,5 @@ class Paper(Entry):
 
 def load_paper() -> Paper:
     """Returns the paper whose tables are replicated."""
-    text = files("pairbench.papers.replication").joinpath("paper.toml").read_text(encoding="utf-8")
+    text = (files("pairbench.papers.replication") / "paper.toml").read_text(encoding="utf-8")
     return validated(Paper, tomllib.loads(text), "paper.toml")

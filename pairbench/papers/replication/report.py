@@ -21,7 +21,6 @@ from pairbench.papers.replication.study import (
 from pairbench.results.files import write_text
 from pairbench.text import number
 
-FORMATS = ("table", "json", "markdown", "html")
 SITE_FORMATS = {"md": "markdown", "json": "json", "html": "html"}
 WHAT = "the replication report"
 COMMAND = "pairbench replicate --site leaderboards"
@@ -57,13 +56,7 @@ SWEPT = (
 
 def render(report: Replication, form: str) -> str:
     """Returns the report in one of `FORMATS`; the same records always give the same text."""
-    makers: dict[str, Callable[[Replication], str]] = {
-        "table": _table,
-        "json": _json,
-        "markdown": _markdown,
-        "html": _page,
-    }
-    return makers[form](report)
+    return FORMATS[form](report)
 
 
 def write_site(report: Replication, folder: Path) -> list[Path]:
@@ -250,37 +243,33 @@ def _markdown(report: Replication) -> str:
 def _page(report: Replication) -> str:
     from pairbench.leaderboard.site.pages import environment
 
-    return (
-        environment()
-        .get_template("replication.html.j2")
-        .render(
-            report=report,
-            preface=preface(report),
-            counts=counts(report),
-            marks=MARKS,
-            swept=SWEPT,
-            command=COMMAND,
-            tables=[
-                {
-                    "it": result.table,
-                    "caveats": result.caveats,
-                    "headings": headings(result),
-                    "lines": lines(result),
-                    "correlation": correlation(result),
-                    "pairs": [pair_cells(result, pair) for pair in result.pairs],
-                }
-                for result in report.tables
-            ],
-            sweeps=[
-                {
-                    "it": one.sweep,
-                    "headings": curve_headings(one),
-                    "lines": [curve_cells(one, curve) for curve in one.curves],
-                    "pairs": [loss_cells(pair) for pair in one.pairs],
-                }
-                for one in report.sweeps
-            ],
-            pair_headings=PAIR_HEADINGS,
-            loss_headings=LOSS_HEADINGS,
-        )
-    )
+    tables = [
+        {
+            "it": result.table,
+            "caveats": result.caveats,
+            "headings": headings(result),
+            "lines": lines(result),
+            "correlation": correlation(result),
+            "pairs": [pair_cells(result, pair) for pair in result.pairs],
+        }
+        for result in report.tables
+    ]
+    sweeps = [
+        {
+            "it": one.sweep,
+            "headings": curve_headings(one),
+            "lines": [curve_cells(one, curve) for curve in one.curves],
+            "pairs": [loss_cells(pair) for pair in one.pairs],
+        }
+        for one in report.sweeps
+    ]
+    return environment().get_template("replication.html.j2").render(
+        report=report, preface=preface(report), counts=counts(report), marks=MARKS, swept=SWEPT,
+        command=COMMAND, tables=tables, sweeps=sweeps, pair_headings=PAIR_HEADINGS,
+        loss_headings=LOSS_HEADINGS,
+    )  # fmt: skip
+
+
+FORMATS: dict[str, Callable[[Replication], str]] = {
+    "table": _table, "json": _json, "markdown": _markdown, "html": _page,
+}  # fmt: skip

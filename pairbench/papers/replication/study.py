@@ -144,7 +144,6 @@ def replicate(records: Iterable[RunRecord], paper: Paper | None = None) -> Repli
     """Returns a paper's tables beside what the records say; missing runs are told, not guessed.
 
     Args:
-        records: any records, in any order.
         paper: whose tables; `load_paper()` by default.
 
     Raises:

@@ -25,7 +25,7 @@ from pairbench.experiments.tuning.proposals import DRAWN, propose
 from pairbench.experiments.tuning.report import render as as_table
 from pairbench.experiments.tuning.search import tune
 from pairbench.experiments.tuning.study import Outcome, Study, Trial
-from pairbench.experiments.tuning.trials import read_records, read_series
+from pairbench.experiments.tuning.trials import read_records
 from pairbench.leaderboard import build, render
 from pairbench.registry import BUILT_IN, entries, get_algorithm
 from pairbench.results.folder import Store
@@ -34,6 +34,7 @@ from pairbench.results.record import RunRecord
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform
 from pairbench.training.train import train
+from tests.support.study_series import read_series
 
 BANDIT = "preference-bandit"
 RESULTS = Path(__file__).resolve().parents[3] / "results"

@@ -15,6 +15,7 @@ from pairbench.results.folder import Store
 from pairbench.results.layout import record_path
 from pairbench.results.record import RunRecord
 from tests.support.records import record
+from tests.support.study_series import read_series
 
 KL = np.array([0.5, np.nan, 0.25], dtype=np.float32)
 NOTHING = np.full(2, np.nan, dtype=np.float32)
@@ -57,7 +58,7 @@ def test_every_record_and_every_number_comes_back(study: Path, tmp_path: Path) -
         trials.SERIES, trials.TEXTS, trials.RECORDS,
     ]  # fmt: skip
     assert unfolded(study) == before
-    found = trials.read_series(study)
+    found = read_series(study)
     records = {one.row: one for one in trials.read_records(study)}
     assert list(found[records["grpo"].identity]) == ["kl", "loss"]
     assert list(found[records["ppo"].identity]) == ["kl", "value_loss"]
@@ -71,12 +72,12 @@ def test_every_record_and_every_number_comes_back(study: Path, tmp_path: Path) -
 
 def test_what_is_folded_later_joins_what_is_there(study: Path) -> None:
     trials.fold(study, study / "runs")
-    first, series = unfolded(study), trials.read_series(study)
+    first, series = unfolded(study), read_series(study)
     Store(study / "runs").write(record("random"), {"noise": KL})
     second = kept(study / "runs")
     trials.fold(study, study / "runs")
     assert unfolded(study) == first | second
-    joined = trials.read_series(study)
+    joined = read_series(study)
     assert len(joined) == 3
     for identity, columns in series.items():
         assert list(joined[identity]) == list(columns)
@@ -101,7 +102,7 @@ def test_one_that_is_killed_halfway_is_made_whole_by_the_next(
     assert kept(study / "runs") == before
     trials.fold(study, study / "runs")
     assert unfolded(study) == before
-    assert len(trials.read_series(study)) == 2
+    assert len(read_series(study)) == 2
 
 
 def test_what_is_no_record_stays_where_it_is(study: Path) -> None:
@@ -130,13 +131,13 @@ def test_a_record_whose_settings_were_changed_is_refused(study: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"{}"])
 def test_columns_that_are_no_parquet_are_refused(study: Path, content: bytes) -> None:
-    trials.fold(study, study / "runs")
     (study / trials.SERIES).write_bytes(content)
-    with pytest.raises(PairBenchError, match="cannot be read as the series of runs"):
-        trials.read_series(study)
+    with pytest.raises(PairBenchError, match=r"series\.parquet cannot be written"):
+        trials.fold(study, study / "runs")
+    assert (study / trials.SERIES).read_bytes() == content
 
 
 def test_a_study_without_runs_is_empty(tmp_path: Path) -> None:
     trials.fold(tmp_path, tmp_path / "runs")
     records: list[RunRecord] = trials.read_records(tmp_path)
-    assert records == [] and trials.read_series(tmp_path) == {}
+    assert records == [] and read_series(tmp_path) == {}

@@ -13,7 +13,8 @@ from pairbench.algorithms.soft_pair_grpo import SoftPairGRPO
 from pairbench.errors import PairBenchError
 from pairbench.papers.claims import CLAIMS, run
 from pairbench.papers.claims.core import Number, judge, restricted, shown, stated, verdict
-from pairbench.papers.claims.report import in_words, load, render, requirement
+from pairbench.papers.claims.report import in_words, render, requirement
+from tests.support.kept_claims import load
 
 GOOD, BAD = stated("a", 0.0, "<=", 0.5), stated("a", 1.0, "<=", 0.5)
 KEPT, LOST = restricted("b", 1.0, ">=", 0.5), restricted("b", 0.0, ">=", 0.5)
