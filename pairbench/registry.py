@@ -2,9 +2,9 @@
 
 What PairBench brings is found by reading the source of the files in `pairbench.algorithms` and
 `pairbench.tasks`, and of each `engine.py`; what other packages bring, by the entry-point groups
-"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A
-module is imported when one of its names is asked for, so listing what there is never loads torch,
-and a plug-in that cannot be imported hurts nobody who does not use it.
+"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A module is imported when one of
+its names is asked for, so listing what there is never loads torch, and a plug-in that cannot be
+imported hurts nobody who does not use it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
 from pairbench.text import did_you_mean
@@ -38,32 +38,22 @@ BUILT_IN = "built in"
 
 def register_algorithm(name: str) -> Callable[[A], A]:
     """Gives an algorithm class its registered name."""
-
-    def mark(cls: A) -> A:
-        cls.name = name
-        return cls
-
-    return mark
+    return partial(_named, name)
 
 
 def register_task(name: str) -> Callable[[T], T]:
     """Gives a task class its registered name."""
-
-    def mark(cls: T) -> T:
-        cls.name = name
-        return cls
-
-    return mark
+    return partial(_named, name)
 
 
 def register_engine(name: str) -> Callable[[E], E]:
     """Gives an engine class its registered name."""
+    return partial(_named, name)
 
-    def mark(cls: E) -> E:
-        cls.name = name
-        return cls
 
-    return mark
+def _named(name: str, cls: Any) -> Any:
+    cls.name = name
+    return cls
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,7 @@ def get_algorithm(name: str) -> type[Method]:
     """
     from pairbench.algorithm import Method
 
-    cls = _load(_entry("algorithm", name))
+    cls = load("algorithm", name)
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise PairBenchError(f"algorithm {name!r} is {cls!r}, which is no Method of pairbench's")
     return cls
@@ -151,7 +141,7 @@ def get_task(name: str) -> type[Task]:
     from pairbench.task import Task
 
     base, variant = split_task(name)
-    cls = _load(_entry("task", base))
+    cls = load("task", base)
     if not (isinstance(cls, type) and issubclass(cls, Task)):
         raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
     if variant is not None and cls.variant(variant) is None:
@@ -173,17 +163,13 @@ def load(kind: Kind, name: str) -> object:
     Raises:
         PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
     """
-    return _load(_entry(kind, name))
-
-
-def _entry(kind: Kind, name: str) -> Entry:
     known = entries(kind)
     if name not in known:
         raise PairBenchError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
     entry = known[name]
     if entry.error is not None:
         raise PairBenchError(f"{entry.error}; uninstall one of them")
-    return entry
+    return _load(entry)
 
 
 def _load(entry: Entry) -> object:
@@ -192,10 +178,8 @@ def _load(entry: Entry) -> object:
         loaded: object = importlib.import_module(module)
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a plug-in may fail in any way; none of them is ours to crash on
+    # a plug-in may fail in any way; none of them is ours to crash on
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split()) or "no message"
         if isinstance(error, ModuleNotFoundError) and entry.origin == BUILT_IN:
             reason += "; the package's extras bring it: pip install 'pairbench[language,reference]'"
@@ -279,14 +263,11 @@ def _attributes(node: ast.ClassDef, tree: ast.Module) -> dict[str, ast.expr]:
         if isinstance(base, ast.Name) and (parent := _find_class(base.id, tree)) is not None:
             found |= _attributes(*parent)
     for statement in node.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            found[statement.targets[0].id] = statement.value
-        elif (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and statement.value is not None
-        ):
-            found[statement.target.id] = statement.value
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            assigned = isinstance(statement, ast.Assign)
+            target = statement.targets[0] if assigned else statement.target
+            if isinstance(target, ast.Name):
+                found[target.id] = statement.value
     return found
 
 
