@@ -2,8 +2,9 @@
 
 Here stand the words that a method or a task is written in (`from pairbench import Algorithm,
 Batch, ...`; see also the modules `objectives` and `shared`), and the verbs of the command line:
-`run`, `tune`, `compare`, `leaderboard`, `load_records`, `query`, `reproduce`. `pairbench.leaderboard` returns
-the boards of a results folder and is also the package that builds and renders them.
+`run`, `tune`, `compare`, `leaderboard`, `load_records`, `query`, `reproduce`.
+`pairbench.leaderboard` returns the boards of a results folder and is also the package that builds
+and renders them.
 
 Each is imported on first use, so that `import pairbench` loads nothing else.
 """
