@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
@@ -23,12 +23,13 @@ from pairbench.language.judges.panel import (
     oracle,
 )
 from pairbench.language.measures import MEASURES
-from pairbench.language.metrics import OURS, FurtherMetrics, inputs_of
-from pairbench.language.policy.models import LanguageModel, load_model
-from pairbench.language.policy.tiny import Tiny
-from pairbench.language.session import LanguageSession, Materials, check_asked
 from pairbench.seeding import Streams
 from pairbench.task import Task
+
+if TYPE_CHECKING:  # what loads transformers and evaluate is imported when a task is used
+    from pairbench.language.metrics import FurtherMetrics
+    from pairbench.language.policy.models import LanguageModel
+    from pairbench.language.session import LanguageSession
 
 PRETRAINED = "smollm2-135m"
 """The variant whose presets and settings any pretrained model takes."""
@@ -106,6 +107,9 @@ class LanguageTask(Task):
     @cached_property
     def language_model(self) -> LanguageModel:
         """The initial policy's model and tokenizer; trained on first use where it is `tiny`."""
+        from pairbench.language.policy.models import load_model
+        from pairbench.language.policy.tiny import Tiny
+
         tiny = Tiny.model_validate({"steps": self.config.sft_steps})
         return load_model(self.config.model, sft=self.data.sft_texts(), tiny=tiny)
 
@@ -125,11 +129,15 @@ class LanguageTask(Task):
     @cached_property
     def metrics(self) -> FurtherMetrics:
         """What completions are measured by beside `measures`, as the setting says."""
+        from pairbench.language.metrics import FurtherMetrics
+
         return FurtherMetrics(self.config.metrics)
 
     def declared(self) -> tuple[Measure, ...]:
         if not self.config.metrics:
             return self.measures
+        from pairbench.language.metrics import inputs_of
+
         pairs = self.data.pairs[:2]
         texts = [pair.rejected for pair in pairs]
         example = inputs_of(pairs, texts, [list(text.encode()) for text in texts])
@@ -138,7 +146,11 @@ class LanguageTask(Task):
 
     @classmethod
     def code(cls, settings: Mapping[str, Any]) -> list[str]:
-        return [name for name in settings.get("metrics", ()) if name not in OURS]
+        if not settings.get("metrics"):
+            return []
+        from pairbench.language.metrics import OURS
+
+        return [name for name in settings["metrics"] if name not in OURS]
 
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold, self.declared()
@@ -169,6 +181,8 @@ class LanguageTask(Task):
         Raises:
             PairBenchError: no data, model or judge within reach, or sizes that do not fit.
         """
+        from pairbench.language.session import LanguageSession, Materials, check_asked
+
         check_asked(self.name, algorithm)
         components = self._components(algorithm.needs)
         if algorithm.needs.components and not components:
