@@ -43,21 +43,13 @@ def _described(name: str) -> dict[str, Any]:
     try:
         cls = get_algorithm(name)
     except PairBenchError as error:
-<<<<<<< HEAD
         lists: dict[str, Any] = {key: [] for key in ("about", "parts", "kinds", "settings")}
         return {"missing": str(error), "source": "", "where": "", **lists}
-=======
-        return {**nothing, "missing": str(error)}
->>>>>>> main
     kinds = list(cls.presets)
     return {
         "missing": None,
         "source": cls.source,
-<<<<<<< HEAD
-        "where": entries("algorithm")[name].target,
-=======
         "where": f"{cls.__module__}:{cls.__qualname__}",
->>>>>>> main
         "about": _paragraphs(inspect.getdoc(cls) or ""),
         "parts": [
             (part, _marked(" ".join(str(value.__doc__).split())))
