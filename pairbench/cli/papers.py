@@ -45,8 +45,7 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
 @SEEN
 def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> None:
     """Set the paper's tables beside the records: orders, paired verdicts, what noise costs."""
-    from pairbench.papers.replication import render, write_site
-    from pairbench.papers.replication import replicate as beside
+    from pairbench.papers.replication import render, replicate as beside, write_site
     from pairbench.papers.replication.report import WHAT
 
     if site is not None and out is not None:

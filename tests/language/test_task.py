@@ -26,8 +26,7 @@ from pairbench.evaluation import Evaluation
 from pairbench.experiments.reproduce import rebuild
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import plan
-from pairbench.language import session as language_session
-from pairbench.language import task as language_task
+from pairbench.language import session as language_session, task as language_task
 from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.judging import judge
