@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,19 +17,20 @@ from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Evaluation
-from pairbench.language.config import LanguageConfig
-from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_id, prompt_text
+from pairbench.language.data.pairs import Pair, Turn, prompt_id, prompt_text
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
-from pairbench.language.metrics import FurtherMetrics, completion_measures, inputs_of
-from pairbench.language.policy.encoding import encode_answers, encode_prompts
-from pairbench.language.policy.models import LanguageModel
+from pairbench.language.metrics import completion_measures, inputs_of
+from pairbench.language.policy.encoding import decode, encode_answers, encode_prompts, real_ids
 from pairbench.language.policy.policy import LanguagePolicy, Lora
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
 from pairbench.task import Draws, Session
 from pairbench.teacher import Teacher
+
+if TYPE_CHECKING:
+    from pairbench.language.task import LanguageTask
 
 EVALUATION_SEED = 0
 """Seed of the evaluation's randomness: the same for every seed and algorithm."""
@@ -39,35 +40,6 @@ GOLD, PROXY = "gold judge", "proxy judge"
 
 _INITIAL: dict[str, Initial] = {}
 """Of the last task's initial policy; all runs of a task in a process begin with it."""
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What a run on a language task is made of.
-
-    Attributes:
-        task: the task's name.
-        source: what the pairs were loaded from.
-        config: the task's settings.
-        data: the cleaned pairs.
-        model: the initial policy's model and tokenizer.
-        proxy: the judge that training sees, or None.
-        gold: the judge that only the evaluation sees, or None.
-        components: judges that score one thing each, where the algorithm asks for such scores.
-        metrics: what completions are measured by beside the measures of every language task.
-        gold_ranks: whether rows are ranked by the gold judge rather than by preference accuracy.
-    """
-
-    task: str
-    source: str
-    config: LanguageConfig
-    data: Preferences
-    model: LanguageModel
-    proxy: Oracle | None
-    gold: Oracle | None
-    components: tuple[Judge, ...]
-    metrics: FurtherMetrics
-    gold_ranks: bool
 
 
 @dataclass(frozen=True)
@@ -123,7 +95,7 @@ class LanguageSession(Session):
     """A run on a language task.
 
     Attributes:
-        materials: data, model and judges.
+        task: whose data, model and judges it uses.
         needs: what the algorithm asks for, and `contexts` and `size` how much of it.
         streams: the run's random generators.
         training: the prompts that are trained on.
@@ -133,20 +105,19 @@ class LanguageSession(Session):
 
     policy: LanguagePolicy
 
-    def __init__(self, materials: Materials, algorithm: Method, streams: Streams) -> None:
+    def __init__(self, task: LanguageTask, algorithm: Method, streams: Streams) -> None:
         """Begins with the algorithm's sizes; see `Task.begin`."""
-        config, model, needs = materials.config, materials.model, algorithm.needs
-        self.materials, self.config, self.streams = materials, config, streams
-        self.needs = needs
+        config, model, needs = task.config, task.language_model, algorithm.needs
+        self.task, self.config, self.streams, self.needs = task, config, streams, needs
         self.contexts, self.size = algorithm.config.contexts, algorithm.config.group_size
         self.teacher = Teacher(config)
-        split = materials.data.split()
+        split = task.data.split()
         self.training = self._encode(split["policy"])
         sources = Counter(pair.source for pair in self.training.pairs)
         self._shares = {name: count / sources.total() for name, count in sources.items()}
         if needs.data != "nothing" and len(self.training.pairs) < self.contexts:
             raise PairBenchError(
-                f"{materials.task} has {len(self.training.pairs)} training prompts, fewer than the "
+                f"{task.name} has {len(self.training.pairs)} training prompts, fewer than the "
                 f"{self.contexts} that {algorithm.name}.contexts asks for: lower it"
             )
         others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
@@ -169,17 +140,15 @@ class LanguageSession(Session):
 
     def _of_initial_policy(self) -> Initial:
         """Returns what the initial policy says, which all runs of a task in a process share."""
-        of = self.materials
-        settings = of.config.model_dump(mode="json")
-        key = digest([of.source, settings, of.data.sha256, of.model.card])
+        task, settings = self.task, self.config.model_dump(mode="json")
+        key = digest([task.source_of_pairs, settings, task.data.sha256, task.language_model.card])
         if key not in _INITIAL:
             _INITIAL.clear()
-            pairs = self.policy.reference_logp
-            _INITIAL[key] = Initial(self._look(), pairs(*self._pairs()))
+            _INITIAL[key] = Initial(self._look(), self.policy.reference_logp(*self._pairs()))
         return _INITIAL[key]
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
-        tokenizer = self.materials.model.tokenizer
+        tokenizer = self.task.language_model.tokenizer
         texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
         return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
@@ -215,7 +184,7 @@ class LanguageSession(Session):
             draws.sampling,
         )
         tokens += int(mask.sum())
-        proxy, parts_of = self.materials.proxy, self.materials.components
+        proxy, parts_of = self.task.proxy, self.task.components(self.needs)
         assert proxy is not None  # skip() sees to it
         components = None
         if parts_of:
@@ -245,9 +214,8 @@ class LanguageSession(Session):
 
     def offline_pairs(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
-        model, config = self.materials.model, self.config
         texts = [text for pair in prompts.pairs for text in (pair.chosen, pair.rejected)]
-        responses, mask = self._encode_answers(model, texts, config.pair_tokens)
+        responses, mask = self._encode_answers(texts)
         count = len(prompts.pairs)
         return Batch(
             contexts=prompts.ids.repeat_interleave(2, 0),
@@ -259,11 +227,10 @@ class LanguageSession(Session):
             sampler=-1,
         )
 
-    def _encode_answers(
-        self, model: LanguageModel, texts: Sequence[str], length: int
-    ) -> tuple[Tensor, Tensor]:
+    def _encode_answers(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ids and mask; without the end of sequence where the policy may not say it."""
-        ids, mask = encode_answers(model.tokenizer, texts, length, model.eos)
+        model = self.task.language_model
+        ids, mask = encode_answers(model.tokenizer, texts, self.config.pair_tokens, model.eos)
         if self.config.fixed_length:
             early = (ids == model.eos) & (
                 torch.arange(ids.shape[1]) < self.config.completion_tokens
@@ -310,18 +277,17 @@ class LanguageSession(Session):
         return scores
 
     def _texts(self, responses: Tensor) -> list[str]:
-        tokenizer = self.materials.model.tokenizer
-        texts = tokenizer.batch_decode(_rows(responses), skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        tokenizer = self.task.language_model.tokenizer
+        return [text.strip() for text in decode(tokenizer, responses)]
 
     def evaluate(self, final: bool) -> Evaluation:
         now, before = self._look(), self._initial.look
         self.cost.evaluation_steps += int(now.mask.sum())
         self._last = now
         reference = self.policy.reference_logp(self.held_out.ids, now.responses, now.mask)
-        inputs = inputs_of(self.held_out.pairs, now.texts, _rows(now.responses))
+        inputs = inputs_of(self.held_out.pairs, now.texts, real_ids(now.responses))
         measures = {
-            **self.materials.metrics.compute(inputs),
+            **self.task.metrics.compute(inputs),
             "kl_ref": float(((now.logp - reference) * now.mask).sum() / len(now.mask)),
             **now.measures,
             "variety_of_sft": now.measures["variety"] / max(before.measures["variety"], 1e-9),
@@ -334,7 +300,7 @@ class LanguageSession(Session):
                     here = np.array([objective == part for objective in objectives])
                     measures[f"{GOLD}, {part}"] = float(gold[here].mean())
         free = self._likelihoods()
-        scores = {**now.scores, **free} if self.materials.gold_ranks else {**free, **now.scores}
+        scores = {**now.scores, **free} if self.task.caveat is None else {**free, **now.scores}
         return Evaluation(
             scores={name: [float(value) for value in row] for name, row in scores.items()},
             measures=measures,
@@ -350,10 +316,10 @@ class LanguageSession(Session):
         texts = self._texts(responses)
         scores = {
             name: self._judge(judge, prompts, responses, 1)
-            for name, judge in ((GOLD, self.materials.gold), (PROXY, self.materials.proxy))
+            for name, judge in ((GOLD, self.task.gold), (PROXY, self.task.proxy))
             if judge is not None
         }
-        measures = completion_measures(texts, _rows(responses))
+        measures = completion_measures(texts, real_ids(responses))
         return Look(responses, mask, logp, texts, scores, measures)
 
     def texts(self) -> dict[str, list[str]]:
@@ -384,7 +350,7 @@ class LanguageSession(Session):
         }
 
     def state(self) -> dict[str, Any]:
-        return {"data": self.materials.data.sha256}
+        return {"data": self.task.data.sha256}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores nothing but checks that the data are those of the checkpoint.
@@ -392,9 +358,9 @@ class LanguageSession(Session):
         Raises:
             PairBenchError: they are not.
         """
-        if state["data"] != self.materials.data.sha256:
+        if state["data"] != self.task.data.sha256:
             raise PairBenchError(
-                f"the data of {self.materials.task} have changed since this run's checkpoint: give "
+                f"the data of {self.task.name} have changed since this run's checkpoint: give "
                 "the folder it began with, or delete the checkpoint to begin anew"
             )
 
@@ -427,11 +393,6 @@ def check_asked(task: str, algorithm: Method) -> None:
             f"{task} gives one pair a group under best-worst queries only; "
             f"{algorithm.name} must ask for those in place of {needs.queries}"
         )
-
-
-def _rows(responses: Tensor) -> list[list[int]]:
-    """Returns the ids of each response (N, T) without padding."""
-    return [row[row >= 0].tolist() for row in responses]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:

@@ -26,7 +26,7 @@ from pairbench.language.measures import MEASURES
 from pairbench.language.metrics import OURS, FurtherMetrics, inputs_of
 from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.tiny import Tiny
-from pairbench.language.session import LanguageSession, Materials, check_asked
+from pairbench.language.session import LanguageSession, check_asked
 from pairbench.seeding import Streams
 from pairbench.task import Task
 
@@ -159,7 +159,7 @@ class LanguageTask(Task):
             "rows are ranked by the preference accuracy of their implicit reward on held-out pairs."
         )
 
-    def _components(self, needs: Needs) -> tuple[Judge, ...]:
+    def components(self, needs: Needs) -> tuple[Judge, ...]:
         """The judges that score one thing each, if an algorithm asks for such scores."""
         return component_judges(self.dataset, "proxy") if needs.components else ()
 
@@ -170,26 +170,13 @@ class LanguageTask(Task):
             PairBenchError: no data, model or judge within reach, or sizes that do not fit.
         """
         check_asked(self.name, algorithm)
-        components = self._components(algorithm.needs)
-        if algorithm.needs.components and not components:
+        if algorithm.needs.components and not self.components(algorithm.needs):
             raise PairBenchError(
                 f"{algorithm.name} needs several scores of each completion, and not all "
                 f"judges of {' and '.join(COMPONENTS[self.dataset])} are there: install PairBench "
                 "again"
             )
-        materials = Materials(
-            task=self.name,
-            source=self.source_of_pairs,
-            config=self.config,
-            data=self.data,
-            model=self.language_model,
-            proxy=self.proxy,
-            gold=self.gold,
-            components=components,
-            metrics=self.metrics,
-            gold_ranks=self.caveat is None,
-        )
-        return LanguageSession(materials, algorithm, streams)
+        return LanguageSession(self, algorithm, streams)
 
     def provenance(self, needs: Needs) -> dict[str, Any]:
         return {
@@ -205,6 +192,6 @@ class LanguageTask(Task):
                 if judge is not None
                 for name, card in judge.cards.items()
             }
-            | {part.card.name: part.card.short() for part in self._components(needs)},
+            | {part.card.name: part.card.short() for part in self.components(needs)},
             **({"metrics": self.metrics.provenance()} if self.config.metrics else {}),
         }

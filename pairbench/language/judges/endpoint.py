@@ -21,14 +21,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
-from requests.auth import AuthBase
 
 from pairbench.errors import PairBenchError
 from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
@@ -191,17 +189,12 @@ class Endpoint:
         )
         self._unreadable = 0
         self._session = requests.Session()
-        self._session.auth = _Bearer(key)
+        self._session.auth = self._with_key
 
     def __enter__(self) -> Endpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._journal.close()
         self._session.close()
 
@@ -313,6 +306,12 @@ class Endpoint:
             "address and the model's name"
         )
 
+    def _with_key(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sends the key. Being there keeps requests from looking for another one in ~/.netrc."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
     def _clean(self, text: str) -> str:
         """Returns foreign text on one line, short, and without the key, whoever repeats it."""
         if self._key:
@@ -335,18 +334,6 @@ class _Stop(Exception):
     def __init__(self, reason: str, failed: bool = True) -> None:
         super().__init__(reason)
         self.failed = failed
-
-
-class _Bearer(AuthBase):
-    """Sends the key. Having it keeps requests from looking for another one in ~/.netrc."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
 
 
 Place = tuple[str, str, str]

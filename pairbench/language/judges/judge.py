@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.pairs import Preferences, Split, Turn
+from pairbench.language.data.pairs import Split, Turn
 from pairbench.language.judges.features import encoder
 from pairbench.results.files import atomic_write
 from pairbench.results.record import Strict
@@ -130,7 +130,6 @@ class JudgeCard(Strict):
         fitted_pairs: their number.
         prompt_tokens: prompts are cut to their last so many tokens.
         answer_tokens: answers are cut to their first so many tokens.
-        length_free: whether the head was kept uncorrelated with length on the pairs fitted on.
         penalty: ridge penalty on the mean loss, chosen by cross-validation within those pairs.
         cross_validation: mean loss (nats per pair) by penalty.
         held_out: accuracies on pairs of all other splits: "all" first, then by source.
@@ -157,7 +156,6 @@ class JudgeCard(Strict):
     fitted_pairs: int
     prompt_tokens: int
     answer_tokens: int
-    length_free: bool
     penalty: float
     cross_validation: dict[str, float]
     held_out: tuple[Accuracy, ...]
@@ -257,20 +255,6 @@ class Judge:
         if not answers:
             return np.empty(0)
         return self.finite(self.head(encode(prompts, answers, (self.card.answer_tokens,))[:, 0]))
-
-    def provenance(self, data: Preferences | None = None) -> dict[str, Any]:
-        """Returns what a record should keep: which judge, and whether it was fitted on `data`."""
-        kept = {
-            "judge": self.card.name,
-            "kind": self.card.kind,
-            "head_sha256": self.card.head_sha256,
-            "fitted_sha256": self.card.fitted_sha256,
-            "dataset_sha256": self.card.dataset_sha256,
-            "ranks": self.card.ranks,
-        }
-        if data is not None:
-            kept["fitted_on_this_data"] = data.sha256 == self.card.dataset_sha256
-        return kept
 
     def save(self, folder: Path) -> None:
         """Writes `<name>.safetensors` and `<name>.json`."""

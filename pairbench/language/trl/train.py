@@ -21,6 +21,7 @@ from pairbench.algorithm import AlgorithmConfig, External, Method
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.data.pairs import prompt_text
 from pairbench.language.model_cache import quiet
+from pairbench.language.policy.encoding import real_ids
 from pairbench.language.session import LanguageSession
 from pairbench.seeding import derive
 from pairbench.training.run import Run
@@ -209,7 +210,7 @@ def fit(
             },
             shared={
                 "model": str(model),
-                "processing_class": copy.deepcopy(session.materials.model.tokenizer),
+                "processing_class": copy.deepcopy(session.task.language_model.tokenizer),
             },
         )
         theirs = trainer(job)
@@ -247,11 +248,11 @@ def completions_trainer(
     import trl
 
     session, cost = job.session, job.run.cost
-    judge, config_of_task = session.materials.proxy, session.config
+    judge, config_of_task = session.task.proxy, session.config
     length = config_of_task.completion_tokens
     assert judge is not None  # the task's skip() sees to it
     pairs = [session.training.pairs[row] for row in job.rows.ravel()]
-    texts = [prompt_text(pair.prompt, session.materials.model.tokenizer) for pair in pairs]
+    texts = [prompt_text(pair.prompt, session.task.language_model.tokenizer) for pair in pairs]
 
     def reward(
         completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
@@ -310,7 +311,7 @@ def pairs_as_ids(job: Job, epochs: int) -> Ids:
     tokens = []
     for rows in job.rows:
         batch = job.session.offline_pairs(job.session.training.take(rows))
-        contexts, answers = _lists(batch.contexts), _lists(batch.responses)
+        contexts, answers = real_ids(batch.contexts), real_ids(batch.responses)
         tokens.append(int(batch.mask.sum()))
         for _ in range(epochs):
             columns["prompt"] += contexts[::2]
@@ -321,11 +322,7 @@ def pairs_as_ids(job: Job, epochs: int) -> Ids:
 
 def prompts_as_ids(job: Job, texts: Sequence[str]) -> dict[str, list[int]]:
     """Returns the task's ids of each prompt of `job.rows`, by its text: `texts` in their order."""
-    return dict(zip(texts, _lists(job.session.training.ids[job.rows.ravel()])))
-
-
-def _lists(ids: torch.Tensor) -> list[list[int]]:
-    return [[token for token in row if token >= 0] for row in ids.tolist()]
+    return dict(zip(texts, real_ids(job.session.training.ids[job.rows.ravel()])))
 
 
 def _hand_over(model: Any, run: Run) -> None:
