@@ -22,7 +22,7 @@ from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
 from pairbench.language.metrics import completion_measures, inputs_of
 from pairbench.language.policy.encoding import decode, encode_answers, encode_prompts, real_ids
-from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
@@ -110,7 +110,7 @@ class LanguageSession(Session):
         config, model, needs = task.config, task.language_model, algorithm.needs
         self.task, self.config, self.streams, self.needs = task, config, streams, needs
         self.contexts, self.size = algorithm.config.contexts, algorithm.config.group_size
-        self.teacher = Teacher(config)
+        self.teacher, self._components = Teacher(config), task.components(needs)
         split = task.data.split()
         self.training = self._encode(split["policy"])
         sources = Counter(pair.source for pair in self.training.pairs)
@@ -128,7 +128,7 @@ class LanguageSession(Session):
                 model.eos,
                 seed=streams.seed,
                 critic=needs.critic,
-                lora=Lora(config.lora_rank, 2 * config.lora_rank) if config.lora_rank else None,
+                lora_rank=config.lora_rank,
                 bf16=config.bf16,
                 micro_rows=config.micro_rows,
                 device=config.device,
@@ -184,7 +184,7 @@ class LanguageSession(Session):
             draws.sampling,
         )
         tokens += int(mask.sum())
-        proxy, parts_of = self.task.proxy, self.task.components(self.needs)
+        proxy, parts_of = self.task.proxy, self._components
         assert proxy is not None  # skip() sees to it
         components = None
         if parts_of:

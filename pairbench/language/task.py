@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Measure
-from pairbench.language.config import LanguageConfig
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Preferences
 from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
@@ -22,16 +23,55 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
-from pairbench.language.measures import MEASURES
-from pairbench.language.metrics import OURS, FurtherMetrics, inputs_of
+from pairbench.language.metrics import MEASURES, OURS, FurtherMetrics, inputs_of
 from pairbench.language.policy.models import LanguageModel, load_model
 from pairbench.language.policy.tiny import Tiny
 from pairbench.language.session import LanguageSession, check_asked
 from pairbench.seeding import Streams
 from pairbench.task import Task
+from pairbench.teacher import TeacherConfig
 
 PRETRAINED = "smollm2-135m"
 """The variant whose presets and settings any pretrained model takes."""
+
+
+def _unset(value: object) -> bool:
+    return value is None or value == ()
+
+
+class LanguageConfig(TeacherConfig):
+    """Settings of a language task; those of the teacher's noise are inherited."""
+
+    model: str = Field("tiny", description="tiny, smollm2-135m, a hub id or a folder")
+    sft_steps: int = Field(2200, ge=1, description="most gradient steps that make the model tiny")
+    prompt_tokens: int = Field(64, ge=1, description="prompts are cut to so many, on the left")
+    completion_tokens: int = Field(24, ge=1, description="most tokens of a completion")
+    fixed_length: bool = Field(
+        True, description="completions have exactly that many, so that length cannot be played on"
+    )
+    pair_tokens: int = Field(
+        24, ge=1, description="answers of the data set's pairs are cut to so many"
+    )
+    sampling_temperature: float = Field(1.0, gt=0, description="of completions in training")
+    evaluation_prompts: int = Field(128, ge=1, description="held-out prompts, one completion each")
+    online: bool = Field(False, description="add the online part of the helpful pairs")
+    lora_rank: int = Field(0, ge=0, description="rank of adapters; 0 trains every weight")
+    bf16: bool = Field(False, description="compute in bfloat16")
+    device: str = Field(
+        "cpu", description="where the policy works, as torch names it", exclude_if="cpu".__eq__
+    )
+    proxy: str | None = Field(
+        None,
+        description="a reward model (sequence classification: hub id or folder) as proxy judge",
+        exclude_if=_unset,
+    )
+    gold: str | None = Field(None, description="one as gold judge", exclude_if=_unset)
+    micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
+    metrics: tuple[str, ...] = Field(
+        (),
+        description="further metrics of `evaluate`: exact_match, module:Class or a script's path",
+        exclude_if=_unset,
+    )
 
 
 class LanguageTask(Task):
