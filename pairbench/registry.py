@@ -1,15 +1,14 @@
 """Names of algorithms, tasks and engines, found without importing them.
 
-What PairBench brings is found by reading the source of the files in `pairbench.algorithms` and
-`pairbench.tasks`, and of each `engine.py`; what other packages bring, by the entry-point groups
-"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A
-module is imported when one of its names is asked for, so listing what there is never loads torch,
-and a plug-in that cannot be imported hurts nobody who does not use it.
+What PairBench brings stands one to a file in `pairbench.algorithms` and `pairbench.tasks`, and the
+file's name is the thing's: `soft-pair-grpo` is in soft_pair_grpo.py. An engine is the `engine.py`
+of a folder of its name. What other packages bring is declared by the entry-point groups
+"pairbench.algorithms", "pairbench.tasks" and "pairbench.engines". A module is imported when its
+name is asked for, so that a plug-in which cannot be imported hurts nobody who does not use it.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
@@ -68,24 +68,24 @@ def register_engine(name: str) -> Callable[[E], E]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name, before anything is imported.
+    """One registered name, and what `listing` says of it.
 
     Attributes:
-        target: "module:Class".
-        summary: first line of the class docstring ("" for a plug-in, until it is imported).
-        source: the class's `source` attribute, likewise.
-        variants: the variants of a task that its source file spells out.
+        target: "module:Class" of a plug-in, the module of what PairBench brings.
         origin: "built in", or the name of the distribution that brings it.
+        summary: first line of the class docstring ("" until it is imported).
+        source: the class's `source` attribute, likewise.
+        variants: the variants of a task, likewise.
         error: why it cannot be used, or None.
     """
 
     kind: Kind
     name: str
     target: str
+    origin: str = BUILT_IN
     summary: str = ""
     source: str = ""
     variants: tuple[str, ...] = ()
-    origin: str = BUILT_IN
     error: str | None = None
 
 
@@ -95,37 +95,53 @@ def entries(kind: Kind) -> Mapping[str, Entry]:
 
     A name that two packages bring is kept, with an error that names both.
     """
-    found = {entry.name: entry for entry in _built_in(kind)}
+    found = {name: Entry(kind, name, module) for name, module in _built_in(kind)}
     for point in metadata.entry_points(group=f"pairbench.{kind}s"):
         origin = point.dist.name if point.dist else "an unknown package"
-        entry = Entry(kind, point.name, point.value, origin=origin)
+        entry = Entry(kind, point.name, point.value, origin)
         other = found.get(point.name)
         if other is not None and (other.origin, other.target) != (origin, point.value):
             owner = "PairBench itself" if other.origin == BUILT_IN else f"package {other.origin}"
             error = f"{kind} {point.name!r} is brought by both {owner} and package {origin}"
-            entry = Entry(kind, point.name, other.target, origin=other.origin, error=error)
+            entry = replace(other, error=error)
         found[point.name] = entry
     return dict(sorted(found.items()))
 
 
+def _built_in(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Yields the names of one kind that PairBench brings, and their modules."""
+    if kind == "engine":
+        for path in Path(__file__).parent.glob("*/*/engine.py"):
+            folder = path.parent
+            yield (
+                folder.name.replace("_", "-"),
+                f"pairbench.{folder.parent.name}.{folder.name}.engine",
+            )
+        return
+    package = f"pairbench.{kind}s"
+    spec = find_spec(package)
+    for module in iter_modules(spec.submodule_search_locations if spec else ()):
+        yield module.name.replace("_", "-"), f"{package}.{module.name}"
+
+
 def listing(kind: Kind) -> list[Entry]:
-    """Returns all entries, those of other packages imported so that their state is the real one."""
-    complete = []
-    for entry in entries(kind).values():
-        if entry.origin != BUILT_IN and entry.error is None:
-            try:
-                cls = _load(entry)
-            except PairBenchError as error:
-                entry = replace(entry, error=str(error))
-            else:
-                entry = replace(
-                    entry,
-                    summary=_first_line(inspect.getdoc(cls)),
-                    source=str(getattr(cls, "source", "")),
-                    variants=tuple(getattr(cls, "variants", ())),
-                )
-        complete.append(entry)
-    return complete
+    """Returns all entries as their classes describe themselves; this imports all of them."""
+    return [_described(entry) for entry in entries(kind).values()]
+
+
+def _described(entry: Entry) -> Entry:
+    if entry.error is not None:
+        return entry
+    try:
+        cls = _load(entry)
+    except PairBenchError as error:
+        return replace(entry, error=str(error))
+    return replace(
+        entry,
+        summary=(inspect.getdoc(cls) or "").partition("\n")[0],
+        source=str(getattr(cls, "source", "")),
+        variants=tuple(getattr(cls, "variants", ())),
+    )
 
 
 def get_algorithm(name: str) -> type[Method]:
@@ -190,8 +206,12 @@ def _load(entry: Entry) -> object:
     module, _, attribute = entry.target.partition(":")
     try:
         loaded: object = importlib.import_module(module)
+        if entry.origin == BUILT_IN:
+            return _named(entry, vars(loaded))
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
+    except PairBenchError:
+        raise
     except (
         Exception,
         SystemExit,
@@ -211,106 +231,12 @@ def _load(entry: Entry) -> object:
     return loaded
 
 
-def _built_in(kind: Kind) -> list[Entry]:
-    found: dict[str, Entry] = {}
-    for home, path in _files(kind):
-        source = path.read_text(encoding="utf-8")
-        if f"register_{kind}" not in source:
-            continue
-        module = ast.parse(source, str(path))
-        for node in module.body:
-            if isinstance(node, ast.ClassDef) and (name := _registered(node, kind)) is not None:
-                entry = _read(node, module, kind, name, home)
-                if name in found:
-                    both = f"{found[name].target} and {entry.target}"
-                    entry = replace(entry, error=f"{kind} {name!r} is brought by both {both}")
-                found[name] = entry
-    return list(found.values())
-
-
-def _files(kind: Kind) -> Iterator[tuple[str, Path]]:
-    """Yields the modules of ours that may register a name of a kind, with their files."""
-    if kind == "engine":
-        root = Path(__file__).parent
-        for path in sorted(root.rglob("engine.py")):
-            yield ".".join(("pairbench", *path.relative_to(root).with_suffix("").parts)), path
-        return
-    package = f"pairbench.{kind}s"
-    spec = find_spec(package)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    for path in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
-        yield f"{package}.{path.stem}", path
-
-
-def _registered(node: ast.ClassDef, kind: Kind) -> str | None:
-    for decorator in node.decorator_list:
-        if not isinstance(decorator, ast.Call) or not decorator.args:
-            continue
-        function, argument = decorator.func, decorator.args[0]
-        called = (
-            function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        )
-        if called == f"register_{kind}" and isinstance(argument, ast.Constant):
-            return str(argument.value)
-    return None
-
-
-def _read(node: ast.ClassDef, tree: ast.Module, kind: Kind, name: str, module: str) -> Entry:
-    literals = _attributes(node, tree)
-    source, variants = literals.get("source"), literals.get("variants")
-    return Entry(
-        kind,
-        name,
-        f"{module}:{node.name}",
-        summary=_first_line(ast.get_docstring(node)),
-        source=str(source.value) if isinstance(source, ast.Constant) else "",
-        variants=tuple(
-            str(key.value)
-            for key in (variants.keys if isinstance(variants, ast.Dict) else ())
-            if isinstance(key, ast.Constant)
-        ),
+def _named(entry: Entry, module: Mapping[str, object]) -> object:
+    """Returns the class of a module of ours that is registered by the entry's name."""
+    for found in module.values():
+        if isinstance(found, type) and found.__dict__.get("name") == entry.name:
+            return found
+    raise PairBenchError(
+        f"{entry.target} registers no {entry.kind} {entry.name!r}: a file's name is that of the "
+        f"{entry.kind} in it"
     )
-
-
-def _attributes(node: ast.ClassDef, tree: ast.Module) -> dict[str, ast.expr]:
-    """Expressions assigned in a class and, before it, in its bases as far as they are ours."""
-    found: dict[str, ast.expr] = {}
-    for base in reversed(node.bases):
-        if isinstance(base, ast.Name) and (parent := _find_class(base.id, tree)) is not None:
-            found |= _attributes(*parent)
-    for statement in node.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            found[statement.targets[0].id] = statement.value
-        elif (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and statement.value is not None
-        ):
-            found[statement.target.id] = statement.value
-    return found
-
-
-def _find_class(name: str, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
-    """The class that `name` means in a module: defined there, or imported from another of ours."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return node, tree
-        if (
-            isinstance(node, ast.ImportFrom)
-            and (node.module or "").startswith("pairbench.")
-            and any(alias.name == name and alias.asname is None for alias in node.names)
-        ):
-            return _find_class(name, _parsed(str(node.module)))
-    return None
-
-
-@cache
-def _parsed(module: str) -> ast.Module:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return ast.Module([], [])
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
-
-
-def _first_line(text: str | None) -> str:
-    return text.strip().splitlines()[0].strip() if text and text.strip() else ""

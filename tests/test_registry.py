@@ -59,16 +59,38 @@ def test_built_in_names_are_found_without_importing_torch() -> None:
     assert torch_loaded == "False"
 
 
+def test_a_listing_loads_no_language_library() -> None:
+    """They take seconds, and what a list says of a method or a task is in its own file."""
+    script = (
+        "import sys; from pairbench.registry import listing; "
+        "listing('algorithm'), listing('task'); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(ran.stdout.split())
+    assert "pairbench.language.task" in loaded
+    assert loaded.isdisjoint({"transformers", "datasets", "evaluate", "trl", "stable_baselines3"})
+
+
 @pytest.mark.parametrize("kind", ["algorithm", "task"])
-def test_what_is_read_from_the_source_is_what_the_class_says(kind: registry.Kind) -> None:
+def test_a_listing_is_what_the_classes_say(kind: registry.Kind) -> None:
     get = registry.get_algorithm if kind == "algorithm" else registry.get_task
-    for name, entry in registry.entries(kind).items():
-        cls: Any = get(name)
-        assert cls.name == name
-        assert entry.summary
-        assert entry.summary == cls.__doc__.strip().splitlines()[0]
+    listed = registry.listing(kind)
+    assert [entry.name for entry in listed] == list(registry.entries(kind))
+    for entry in listed:
+        cls: Any = get(entry.name)
+        assert entry.error is None
+        assert (cls.name, cls.__module__) == (entry.name, entry.target)
+        assert entry.summary == cls.__doc__.strip().splitlines()[0] != ""
         assert entry.source == cls.source
         assert entry.variants == tuple(getattr(cls, "variants", ()))
+
+
+def test_a_file_without_its_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    stray = registry.Entry("algorithm", "stray", "pairbench.algorithms.grpo")
+    monkeypatch.setattr(registry, "entries", lambda kind: {"stray": stray})
+    with pytest.raises(PairBenchError, match=r"algorithms\.grpo registers no algorithm 'stray'"):
+        registry.get_algorithm("stray")
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
-from pairbench.evaluation import Measure
+from pairbench.evaluation import Guard, Measure
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Preferences
 from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
@@ -23,16 +23,58 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
-from pairbench.language.metrics import MEASURES, OURS, FurtherMetrics, inputs_of
-from pairbench.language.policy.models import LanguageModel, load_model
-from pairbench.language.policy.tiny import Tiny
-from pairbench.language.session import LanguageSession, check_asked
 from pairbench.seeding import Streams
 from pairbench.task import Task
 from pairbench.teacher import TeacherConfig
 
+if TYPE_CHECKING:  # what loads transformers and evaluate is imported when a task is used
+    from pairbench.language.metrics import FurtherMetrics
+    from pairbench.language.policy.models import LanguageModel
+    from pairbench.language.session import LanguageSession
+
 PRETRAINED = "smollm2-135m"
 """The variant whose presets and settings any pretrained model takes."""
+
+
+MEASURES = (
+    Measure(
+        name="kl_ref",
+        title="KL to SFT",
+        meaning="KL to the untrained policy",
+        unit="nats per response",
+        role="distance",
+        levels=(1.0, 3.0, 8.0),
+    ),
+    Measure(
+        name="beats_sft",
+        title="beats SFT",
+        meaning="Win rate against the untrained policy's own responses",
+        better=1,
+        role="win rate",
+    ),
+    Measure(
+        name="variety_of_sft",
+        title="variety / SFT",
+        meaning="Share of different tokens in a response over the untrained policy's",
+        guard=Guard(
+            floor=0.8, fails="repeats itself", of="of the untrained policy's variety"
+        ),
+    ),
+    Measure(name="variety", title="variety", meaning="Share of different tokens in a response"),
+    Measure(
+        name="distinct_1", title="distinct 1",
+        meaning="Different tokens over all tokens of all responses",
+    ),
+    Measure(
+        name="distinct_2", title="distinct 2",
+        meaning="Different pairs of tokens over all pairs of all responses",
+    ),
+    Measure(
+        name="refusals", title="refusals", meaning="Share of responses that refuse in so many words"
+    ),
+    Measure(name="length", title="length", meaning="Mean tokens of a response"),
+)  # fmt: skip
+"""What the measures of a language task mean."""
 
 
 def _unset(value: object) -> bool:
@@ -146,6 +188,9 @@ class LanguageTask(Task):
     @cached_property
     def language_model(self) -> LanguageModel:
         """The initial policy's model and tokenizer; trained on first use where it is `tiny`."""
+        from pairbench.language.policy.models import load_model
+        from pairbench.language.policy.tiny import Tiny
+
         tiny = Tiny.model_validate({"steps": self.config.sft_steps})
         return load_model(self.config.model, sft=self.data.sft_texts(), tiny=tiny)
 
@@ -165,11 +210,15 @@ class LanguageTask(Task):
     @cached_property
     def metrics(self) -> FurtherMetrics:
         """What completions are measured by beside `measures`, as the setting says."""
+        from pairbench.language.metrics import FurtherMetrics
+
         return FurtherMetrics(self.config.metrics)
 
     def declared(self) -> tuple[Measure, ...]:
         if not self.config.metrics:
             return self.measures
+        from pairbench.language.metrics import inputs_of
+
         pairs = self.data.pairs[:2]
         texts = [pair.rejected for pair in pairs]
         example = inputs_of(pairs, texts, [list(text.encode()) for text in texts])
@@ -178,7 +227,11 @@ class LanguageTask(Task):
 
     @classmethod
     def code(cls, settings: Mapping[str, Any]) -> list[str]:
-        return [name for name in settings.get("metrics", ()) if name not in OURS]
+        if not settings.get("metrics"):
+            return []
+        from pairbench.language.metrics import OURS
+
+        return [name for name in settings["metrics"] if name not in OURS]
 
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold, self.declared()
@@ -209,6 +262,8 @@ class LanguageTask(Task):
         Raises:
             PairBenchError: no data, model or judge within reach, or sizes that do not fit.
         """
+        from pairbench.language.session import LanguageSession, check_asked
+
         check_asked(self.name, algorithm)
         if algorithm.needs.components and not self.components(algorithm.needs):
             raise PairBenchError(

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.data.pairs import prompt_text
 from pairbench.language.model_cache import quiet
 from pairbench.language.policy.encoding import real_ids
-from pairbench.language.session import LanguageSession
 from pairbench.seeding import derive
 from pairbench.training.run import Run
+
+if TYPE_CHECKING:  # the session loads evaluate, which listing this row must not
+    from pairbench.language.session import LanguageSession
 
 LIMIT = "gradient_steps"
 """The limit of the budget (a field of `Budget`) without which no trainer knows when to end."""

@@ -1,6 +1,6 @@
 """The page of all algorithms: what each one's file says of it, its settings, and its rows.
 
-An algorithm's words come from its registry entry, which is ground for every folder; nothing here
+An algorithm's words come from its class, which is ground for every folder; nothing here
 trains or evaluates.
 """
 
@@ -20,7 +20,7 @@ from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.site.names import algorithm_anchor
 from pairbench.leaderboard.site.pages import environment
 from pairbench.leaderboard.text import cell
-from pairbench.registry import entries, get_algorithm
+from pairbench.registry import get_algorithm
 
 
 def algorithms_page(boards: Sequence[Board], stems: Sequence[str]) -> str:
@@ -46,11 +46,10 @@ def _described(name: str) -> dict[str, Any]:
         cls = get_algorithm(name)
     except PairBenchError as error:
         return {**nothing, "missing": str(error)}
-    entry = entries("algorithm")[name]
     kinds = list(cls.presets)
     return nothing | {
         "source": cls.source,
-        "where": entry.target,
+        "where": f"{cls.__module__}:{cls.__qualname__}",
         "about": _paragraphs(inspect.getdoc(cls) or ""),
         "parts": [
             (part, _marked(" ".join(str(value.__doc__).split())))
