@@ -16,7 +16,7 @@ from pairbench import seeding
 from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
-from pairbench.evaluation import Evaluation
+from pairbench.evaluation import Cost, Evaluation
 from pairbench.language.data.pairs import Pair, Turn, prompt_id, prompt_text
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
@@ -38,8 +38,8 @@ EVALUATION_SEED = 0
 GOLD, PROXY = "gold judge", "proxy judge"
 """What scores by the two judges are called."""
 
-_INITIAL: dict[str, Initial] = {}
-"""Of the last task's initial policy; all runs of a task in a process begin with it."""
+_INITIAL: dict[str, tuple[Look, Tensor]] = {}
+"""What the last task's initial policy says, and its log-probabilities of held-out pairs."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +71,6 @@ class Look:
     texts: list[str]
     scores: dict[str, NDArray[np.float64]]
     measures: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Initial:
-    """What the initial policy, the reference, says, and its log-probabilities of held-out pairs."""
-
-    look: Look
-    pairs: Tensor
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """A batch and what it costs: completion tokens, comparisons and scores."""
-
-    batch: Batch
-    tokens: int
-    comparisons: int = 0
-    scores: int = 0
 
 
 class LanguageSession(Session):
@@ -135,16 +117,16 @@ class LanguageSession(Session):
                 min_length=config.completion_tokens if config.fixed_length else 0,
             )
         )
-        self._initial = self._of_initial_policy()
-        self._last = self._initial.look
+        self._initial, self._initial_logp = self._of_initial_policy()
+        self._last = self._initial
 
-    def _of_initial_policy(self) -> Initial:
+    def _of_initial_policy(self) -> tuple[Look, Tensor]:
         """Returns what the initial policy says, which all runs of a task in a process share."""
         task, settings = self.task, self.config.model_dump(mode="json")
         key = digest([task.source_of_pairs, settings, task.data.sha256, task.language_model.card])
         if key not in _INITIAL:
             _INITIAL.clear()
-            _INITIAL[key] = Initial(self._look(), self.policy.reference_logp(*self._pairs()))
+            _INITIAL[key] = self._look(), self.policy.reference_logp(*self._pairs())
         return _INITIAL[key]
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
@@ -153,17 +135,17 @@ class LanguageSession(Session):
         return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
     def collect(self, iteration: int) -> Batch:
-        gathered = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
-        self.cost.steps += gathered.tokens
-        self.cost.comparisons += gathered.comparisons
-        self.cost.scores += gathered.scores
-        return gathered.batch
+        batch, price = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
+        self.cost.steps += price.steps
+        self.cost.comparisons += price.comparisons
+        self.cost.scores += price.scores
+        return batch
 
     def probe(self, units: int, streams: Streams) -> Batch:
         count = min(units, len(self.training.pairs))
-        return self._gather(count, Draws.of_probe(streams), -1).batch
+        return self._gather(count, Draws.of_probe(streams), -1)[0]
 
-    def _gather(self, contexts: int, draws: Draws, iteration: int) -> Gathered:
+    def _gather(self, contexts: int, draws: Draws, iteration: int) -> tuple[Batch, Cost]:
         """Returns a batch of `contexts` groups and what it costs; the run stays as it is."""
         rows = draws.contexts.choice(len(self.training.pairs), contexts, replace=False)
         prompts, needs = self.training.take(rows), put_to_teacher(self.needs)
@@ -174,7 +156,7 @@ class LanguageSession(Session):
             logp = self.policy.logp(pairs.contexts, pairs.responses, pairs.mask)
             offline = self._with_reference(replace(pairs, old_logp=logp))
             if needs.offline:
-                return Gathered(offline, tokens, comparisons=paid)
+                return offline, Cost(steps=tokens, comparisons=paid)
         size = self.size
         responses, mask, logp = self.policy.sample(
             prompts.ids,
@@ -206,11 +188,12 @@ class LanguageSession(Session):
         )
         if needs.data == "steps":
             batch = self._with_reference(self._steps(batch, score))
-            return Gathered(batch, tokens, scores=len(score))
+            return batch, Cost(steps=tokens, scores=len(score))
         batch, comparisons, scores = self.teacher.label(
             batch, score.reshape(contexts, size), needs, draws.oracle, components
         )
-        return Gathered(self._with_reference(batch), tokens, comparisons + paid, scores)
+        price = Cost(steps=tokens, comparisons=comparisons + paid, scores=scores)
+        return self._with_reference(batch), price
 
     def offline_pairs(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
@@ -281,7 +264,7 @@ class LanguageSession(Session):
         return [text.strip() for text in decode(tokenizer, responses)]
 
     def evaluate(self, final: bool) -> Evaluation:
-        now, before = self._look(), self._initial.look
+        now, before = self._look(), self._initial
         self.cost.evaluation_steps += int(now.mask.sum())
         self._last = now
         reference = self.policy.reference_logp(self.held_out.ids, now.responses, now.mask)
@@ -340,7 +323,7 @@ class LanguageSession(Session):
         """
         rows = self._pairs()
         logp, mask = self.policy.logp(*rows), rows[-1]
-        ratio = ((logp - self._initial.pairs) * mask).sum(1)
+        ratio = ((logp - self._initial_logp) * mask).sum(1)
         likelihood = (logp * mask).sum(1) / mask.sum(1)
         gap, margin = (x[0::2] - x[1::2] for x in (ratio, likelihood))
         accuracy = 0.5 * (1.0 + gap.sign())

@@ -439,25 +439,6 @@ def _correlations(scores: Float, pairs: Sequence[Pair]) -> Correlations:
     )
 
 
-def summary(card: JudgeCard) -> str:
-    """Returns a card as a line for people: accuracies in percent with their standard errors."""
-
-    def percent(found: Estimate | None) -> str:
-        return "none" if found is None else f"{found.value:.3f}±{found.error:.3f}"
-
-    parts = [
-        f"{a.source}@{a.tokens} {percent(a.judge)} (n {a.n}; longer {a.longer.value:.3f}; margin "
-        f"{percent(a.margin)}; near-equal {percent(a.near_equal)}, n {a.near_equal_n})"
-        for a in (*card.held_out, *((card.held_out_short,) if card.held_out_short else ()))
-    ]
-    agreement = f"; alike {percent(card.agreement.alike)}" if card.agreement else ""
-    verdict = "may rank" if card.ranks else "smoke tests only"
-    return (
-        f"{card.name} [{card.kind}, {card.fitted_pairs} pairs]: {'; '.join(parts)}{agreement}; "
-        f"correlation with length {card.correlations.length}: {verdict}"
-    )
-
-
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data; else hub.")
 @click.option("--out", type=click.Path(path_type=Path), default=FOLDER, show_default=False)
@@ -477,7 +458,8 @@ def main(data_dir: Path | None, out: Path, objectives: tuple[str, ...]) -> None:
             raise click.ClickException(str(error)) from error
         for judge in judges.values():
             judge.save(out)
-            click.echo(summary(judge.card))
+            said = "; ".join(f"{name} {entry}" for name, entry in judge.card.short().items())
+            click.echo(f"{judge.card.name}: {said}")
 
 
 if __name__ == "__main__":

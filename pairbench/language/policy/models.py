@@ -21,7 +21,7 @@ import torch
 from pairbench.errors import PairBenchError
 from pairbench.language.model_cache import CARD, cache_folder, cached, file_sha256, quiet
 from pairbench.language.policy.execution import context_window
-from pairbench.language.policy.tiny import Report, Text, Tiny, train_tiny
+from pairbench.language.policy.tiny import Text, Tiny, train_tiny
 from pairbench.text import error_line
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,39 +35,30 @@ class LanguageModel:
     """A model, what reads and writes its text, and where it came from.
 
     Attributes:
-        name: the name it was asked for by.
         model: a transformers causal LM, float32, in evaluation mode.
         tokenizer: its transformers tokenizer.
         eos: id of the end of sequence.
         card: JSON: "source", and what else is known (revision, hashes, training, perplexity).
     """
 
-    name: str
     model: Any
     tokenizer: Any
     eos: int
     card: dict[str, Any]
 
 
-def load_model(
-    name: str,
-    *,
-    sft: Sequence[Text] = (),
-    tiny: Tiny | None = None,
-    progress: Report | None = None,
-) -> LanguageModel:
+def load_model(name: str, *, sft: Sequence[Text] = (), tiny: Tiny | None = None) -> LanguageModel:
     """Returns the model `name`, trained or fetched first if it is not in the cache.
 
     Args:
         name: "tiny", "smollm2-135m", an id of the hub, or a folder.
         sft: what `tiny` is trained on; the others do not read it.
         tiny: its settings, the defaults if None.
-        progress: called while it is trained.
 
     Raises:
         PairBenchError: there is no such model, or it cannot be used.
     """
-    folder = train_tiny(sft, tiny, progress) if name == "tiny" else pull(name)
+    folder = train_tiny(sft, tiny) if name == "tiny" else pull(name)
     with quiet():
         return _read(name, folder)
 
@@ -253,7 +244,7 @@ def _read(name: str, folder: Path) -> LanguageModel:
     elif folder.parent.name == "snapshots":  # the hub's cache names a folder by its revision
         card = {"source": f"hub {folder.parents[1].name}", "revision": folder.name}
     card["context"] = context_window(model)
-    return LanguageModel(name, model.eval(), tokenizer, int(eos), card)
+    return LanguageModel(model.eval(), tokenizer, int(eos), card)
 
 
 def load_classifier(name: str) -> tuple[Any, Any, str]:

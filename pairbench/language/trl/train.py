@@ -7,6 +7,7 @@ import copy
 import random
 import tempfile
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +222,34 @@ def fit(
         theirs.train()
 
 
+class TRLRow(External):
+    """A method as TRL trains it, on the task's model, prompts and budget, in float32 on the CPU.
+
+    A reference model is loaded as the initial weights are where the method has one; gradient
+    checkpointing is off.
+    """
+
+    kinds = ("language",)
+    packages = PACKAGES
+    limit = LIMIT
+
+    class Config(TRLConfig):
+        """Sizes and optimiser; a row adds the settings of TRL's configuration by TRL's names."""
+
+    config: Config
+
+    @abstractmethod
+    def trainer(self, job: Job) -> Any:
+        """Returns TRL's trainer, ready to train."""
+
+    @abstractmethod
+    def account(self, job: Job, iteration: int) -> None:
+        """Counts what `iteration` (from 0), which has just ended, spent beyond gradient steps."""
+
+    def fit(self, run: Run) -> None:
+        fit(run, self.name, self.config, self.trainer, self.account)
+
+
 class Silent:
     """Mixed into TRL's trainers: nobody is told over the network that one began."""
 
@@ -294,21 +323,12 @@ def completions_trainer(
     return trainer
 
 
-@dataclass(frozen=True)
-class Ids:
-    """The data set's pairs of a run as token ids, cut as the task cuts them, for TRL's data sets.
+def pairs_as_ids(job: Job, epochs: int) -> tuple[dict[str, list[list[int]]], list[int]]:
+    """Returns the pairs of `job.rows` in that order, cut as the task cuts them, for TRL.
 
-    Attributes:
-        columns: "prompt", "chosen" and "rejected", lists of ids, `epochs` times an iteration.
-        tokens: of both answers of all pairs, per iteration.
+    That is the columns "prompt", "chosen" and "rejected", lists of ids, `epochs` times an
+    iteration, and the number of tokens of both answers of all pairs, per iteration.
     """
-
-    columns: dict[str, list[list[int]]]
-    tokens: list[int]
-
-
-def pairs_as_ids(job: Job, epochs: int) -> Ids:
-    """Returns the pairs of `job.rows`, in that order."""
     columns: dict[str, list[list[int]]] = {"prompt": [], "chosen": [], "rejected": []}
     tokens = []
     for rows in job.rows:
@@ -319,7 +339,7 @@ def pairs_as_ids(job: Job, epochs: int) -> Ids:
             columns["prompt"] += contexts[::2]
             columns["chosen"] += answers[::2]
             columns["rejected"] += answers[1::2]
-    return Ids(columns, tokens)
+    return columns, tokens
 
 
 def prompts_as_ids(job: Job, texts: Sequence[str]) -> dict[str, list[int]]:

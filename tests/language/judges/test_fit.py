@@ -133,7 +133,7 @@ def test_the_command(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     arguments = ["--out", str(tmp_path / "out"), "--objective", "helpful"]
     result = CliRunner().invoke(fit.main, arguments)
     assert result.exit_code == 0, result.output
-    assert "helpful-proxy [fake" in result.output and "may rank" in result.output
+    assert "helpful-proxy: kind fake" in result.output and "may rank" in result.output
     assert judge.judge_names(tmp_path / "out") == ["helpful-gold", "helpful-proxy"]
     card = judge.load_judge("helpful-gold", tmp_path / "out").card
     assert card.agreement_on_samples is not None
