@@ -198,8 +198,12 @@ class LanguageSession(Session):
     def offline_pairs(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
         texts = [text for pair in prompts.pairs for text in (pair.chosen, pair.rejected)]
-        responses, mask = self._encode_answers(texts)
-        count = len(prompts.pairs)
+        model, config, count = self.task.language_model, self.config, len(prompts.pairs)
+        responses, mask = encode_answers(model.tokenizer, texts, config.pair_tokens, model.eos)
+        if config.fixed_length:  # the policy may not say the end of sequence there
+            early = torch.arange(responses.shape[1]) < config.completion_tokens
+            early = (responses == model.eos) & early
+            responses, mask = responses.masked_fill(early, -1), mask.masked_fill(early, 0.0)
         return Batch(
             contexts=prompts.ids.repeat_interleave(2, 0),
             responses=responses,
@@ -209,17 +213,6 @@ class LanguageSession(Session):
             pairs=torch.arange(2 * count).view(count, 2),
             sampler=-1,
         )
-
-    def _encode_answers(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns ids and mask; without the end of sequence where the policy may not say it."""
-        model = self.task.language_model
-        ids, mask = encode_answers(model.tokenizer, texts, self.config.pair_tokens, model.eos)
-        if self.config.fixed_length:
-            early = (ids == model.eos) & (
-                torch.arange(ids.shape[1]) < self.config.completion_tokens
-            )
-            ids, mask = ids.masked_fill(early, -1), mask.masked_fill(early, 0.0)
-        return ids, mask
 
     def _steps(self, batch: Batch, score: NDArray[np.float64]) -> Batch:
         """Returns the batch with the score as the reward of each row's last token."""

@@ -36,14 +36,13 @@ from pairbench.language.judges.judge import (
     JudgeCard,
     Role,
 )
+from pairbench.language.judges.panel import OBJECTIVES
 from pairbench.language.policy.encoding import decode, encode_prompts
 from pairbench.language.policy.models import load_model
 from pairbench.language.policy.policy import LanguagePolicy
 
 DATASET_OF: Mapping[str, str] = {
-    "helpful": "hh-rlhf-helpful",
-    "harmless": "hh-rlhf-harmless",
-    "ultrafeedback": "ultrafeedback",
+    objectives[0]: dataset for dataset, objectives in OBJECTIVES.items() if len(objectives) == 1
 }
 """The data set that each objective's judges are fitted on."""
 
@@ -188,44 +187,24 @@ def measure(scores: Float, lengths: Float, source: str, tokens: int) -> Accuracy
     )
 
 
-def agree(
-    first: Float, second: Float, groups: Sequence[Any] | NDArray[Any], judge: str, texts: str
-) -> Agreement:
+def agree(first: Float, second: Float, judge: str, texts: str) -> Agreement:
     """Returns how far two judges' scores of the same answers agree within a prompt.
 
     Args:
-        first: (N,) scores of one judge.
-        second: (N,) scores of the other.
-        groups: (N,) the prompt of each answer, as anything that can be compared; prompts with one
-            answer are left out.
+        first: (N, G) scores of one judge, G answers to each of N prompts.
+        second: (N, G) scores of the other.
         judge: the other one's name, to be kept.
         texts: what the answers are, to be kept.
-
-    Raises:
-        PairBenchError: no prompt has two answers.
     """
-    alike, one, other = [], [], []
-    members: dict[Any, list[int]] = {}
-    for place, group in enumerate(groups):
-        members.setdefault(group, []).append(place)
-    for places in members.values():
-        if len(places) < 2:
-            continue
-        a, b = first[places], second[places]
-        i, j = np.triu_indices(len(places), 1)
-        alike.append(float(_order((a[i] - a[j]) * (b[i] - b[j])).mean()))
-        one.append(a - a.mean())
-        other.append(b - b.mean())
-    if not alike:
-        raise PairBenchError(
-            f"the agreement with {judge} needs two answers to a prompt, and no prompt has them"
-        )
+    i, j = np.triu_indices(first.shape[1], 1)
+    products = (first[:, i] - first[:, j]) * (second[:, i] - second[:, j])
+    one, other = (scores - scores.mean(1, keepdims=True) for scores in (first, second))
     return Agreement(
         judge=judge,
         texts=texts,
-        prompts=len(alike),
-        alike=_mean(np.array(alike)),
-        correlation=_correlation(np.concatenate(one), np.concatenate(other)),
+        prompts=len(first),
+        alike=_mean(_order(products).mean(1)),
+        correlation=_correlation(one.reshape(-1), other.reshape(-1)),
     )
 
 
@@ -366,11 +345,9 @@ def fit_objective(
     if not both:
         return judges
     scores = {
-        role: np.concatenate([fit.held_out[name] for name in both]).reshape(-1)
-        for role, fit in fits.items()
+        role: np.concatenate([fit.held_out[name] for name in both]) for role, fit in fits.items()
     }
-    groups = np.repeat(np.arange(len(scores["proxy"]) // 2), 2)
-    return _agreeing(judges, scores, groups, "held-out pairs of the data set", "agreement")
+    return _agreeing(judges, scores, "held-out pairs of the data set", "agreement")
 
 
 def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Role, Judge]:
@@ -387,23 +364,18 @@ def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Ro
     draws = seeding.generator(0, "judges/samples")
     texts = decode(model.tokenizer, policy.sample(ids, size, length, 1.0, draws)[0])
     turns = [prompt for prompt in prompts for _ in range(size)]
-    scores = {role: judge.score(turns, texts) for role, judge in judges.items()}
-    groups = np.repeat(np.arange(len(prompts)), size)
-    return _agreeing(judges, scores, groups, "completions of tiny", "agreement_on_samples")
+    scores = {role: judge.score(turns, texts).reshape(-1, size) for role, judge in judges.items()}
+    return _agreeing(judges, scores, "completions of tiny", "agreement_on_samples")
 
 
 def _agreeing(
-    judges: Mapping[Role, Judge],
-    scores: Mapping[Role, Float],
-    groups: NDArray[np.int64],
-    texts: str,
-    field: str,
+    judges: Mapping[Role, Judge], scores: Mapping[Role, Float], texts: str, field: str
 ) -> dict[Role, Judge]:
     """Returns the judges, a `field` of their cards telling how far they agree; see `agree`."""
     found: dict[Role, Judge] = {}
     for role, other in zip(ROLES, ROLES[::-1]):
         card = judges[role].card
-        said = agree(scores[role], scores[other], groups, judges[other].card.name, texts)
+        said = agree(scores[role], scores[other], judges[other].card.name, texts)
         found[role] = replace(judges[role], card=card.model_copy(update={field: said}))
     return found
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors
@@ -31,7 +31,7 @@ from pairbench.results.record import Strict
 
 Float = NDArray[np.float64]
 Role = Literal["proxy", "gold"]
-ROLES: tuple[Role, ...] = ("proxy", "gold")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 FOLDER = Path(__file__).parent / "fitted"
 NEAR = 0.1
@@ -118,18 +118,13 @@ class JudgeCard(Strict):
     """What a judge is, what it was fitted on, and how well it predicts held-out pairs.
 
     Attributes:
-        name: objective and role.
         kind: of the features.
         weights_sha256: of the file with the features' network.
         head_sha256: of the safetensors file with the trained part.
-        dataset: what the pairs come from.
-        dataset_sha256: of all its pairs (`Preferences.sha256`).
-        revision: of the data set.
+        dataset, dataset_sha256, revision: of `Preferences`.
         fitted_on: split of the data set.
-        fitted_sha256: of the pairs fitted on.
-        fitted_pairs: their number.
-        prompt_tokens: prompts are cut to their last so many tokens.
-        answer_tokens: answers are cut to their first so many tokens.
+        fitted_sha256, fitted_pairs: of the pairs fitted on.
+        prompt_tokens, answer_tokens: so many of a prompt's last and an answer's first are read.
         penalty: ridge penalty on the mean loss, chosen by cross-validation within those pairs.
         cross_validation: mean loss (nats per pair) by penalty.
         held_out: accuracies on pairs of all other splits: "all" first, then by source.

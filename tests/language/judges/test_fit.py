@@ -84,18 +84,16 @@ def test_measure_against_the_length_rules() -> None:
 
 
 def test_agreement_within_prompts() -> None:
-    """Prompt a has pairs (0,1), (0,2), (1,2): the judges order two alike and one not; b's is a tie
-    of one; c has a single answer and is left out."""
-    first = np.array([0.0, 1.0, 2.0, 5.0, 5.0, 9.0])
-    second = np.array([0.0, 2.0, 1.0, 5.0, 4.0, 0.0])
-    found = fit.agree(first, second, list("aaabbc"), "other", "made")
+    """Of the first prompt's pairs (0,1), (0,2), (1,2) the judges order two alike and one not; of
+    the second's all are ties of one."""
+    first = np.array([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0]])
+    second = np.array([[0.0, 2.0, 1.0], [5.0, 4.0, 4.5]])
+    found = fit.agree(first, second, "other", "made")
     assert found.prompts == 2
     assert found.alike.value == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-6)
-    one = np.array([-1, 0, 1, 0, 0])
-    other = np.array([-1, 1, 0, 0.5, -0.5])
+    one = np.array([-1, 0, 1, 0, 0, 0])
+    other = np.array([-1, 1, 0, 0.5, -0.5, 0])
     assert found.correlation == pytest.approx(np.corrcoef(one, other)[0, 1], abs=1e-6)
-    with pytest.raises(PairBenchError, match="two answers to a prompt"):
-        fit.agree(first[:2], second[:2], "ab", "other", "made")
 
 
 def test_repetition() -> None:
