@@ -62,10 +62,8 @@ class Encoder(Protocol):
     ) -> Float32:
         """Returns (N, C, D): each answer's features when it is cut to each of C lengths.
 
-        Args:
-            prompts: N prompts; the same one for neighbours is read once where the kind allows.
-            answers: N answers.
-            tokens: C lengths, in tokens of the network, that answers are cut to.
+        The lengths are in tokens of the network. The same prompt for neighbours is read once where
+        the kind allows.
         """
 
 
@@ -249,13 +247,8 @@ def pair_features(
 
     They are kept in `cache_folder()`, in blocks named by a hash of the pairs, the lengths and the
     network: what was computed once is read back, after an interruption too. A file that cannot
-    be read is set aside and computed again.
-
-    Args:
-        encode: computes them.
-        pairs: N pairs.
-        tokens: C lengths that answers are cut to.
-        progress: told the number of pairs done after each block.
+    be read is set aside and computed again. `progress` is told the number of pairs done after each
+    block.
     """
     blocks = [np.empty((0, 2, len(tokens), encode.width), np.float32)]
     for at in range(0, len(pairs), BLOCK):

@@ -191,8 +191,7 @@ def agree(first: Float, second: Float, judge: str, texts: str) -> Agreement:
     """Returns how far two judges' scores of the same answers agree within a prompt.
 
     Args:
-        first: (N, G) scores of one judge, G answers to each of N prompts.
-        second: (N, G) scores of the other.
+        first, second: (N, G) scores of the two, of G answers to each of N prompts.
         judge: the other one's name, to be kept.
         texts: what the answers are, to be kept.
     """
@@ -245,12 +244,7 @@ def fit_judge(
 ) -> Fitted:
     """Fits a judge on the split named like its role and measures it on all others.
 
-    Args:
-        kind: of the features.
-        data: cleaned pairs.
-        role: "proxy" or "gold".
-        objective: part of the name; the data set's name if None.
-        progress: told how far the features are.
+    The judge is named by `objective`, the data set's name if None, and by its role.
 
     Raises:
         PairBenchError: too few pairs, or the features' network is not installed.
@@ -331,14 +325,7 @@ def fit_objective(
     recipe: Mapping[Role, str],
     progress: Progress | None = None,
 ) -> dict[Role, Judge]:
-    """Fits both judges of an objective and measures how far they agree.
-
-    Args:
-        objective: names the judges.
-        data: cleaned pairs.
-        recipe: the kind of features of each role.
-        progress: told how far the features are.
-    """
+    """Fits both judges of an objective and measures how far they agree."""
     fits = {role: fit_judge(recipe[role], data, role, objective, progress) for role in ROLES}
     judges = {role: fit.judge for role, fit in fits.items()}
     both = [name for name in fits["proxy"].held_out if name in fits["gold"].held_out]

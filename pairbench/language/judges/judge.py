@@ -56,7 +56,6 @@ class Accuracy(Strict):
     Attributes:
         source: the part of the data, or "all".
         tokens: answers were cut to so many of the network's tokens.
-        n: pairs.
         judge: share of pairs that the judge orders as their label does.
         longer: the rule "the longer answer wins", by characters of the whole answers.
         shorter: its opposite.
@@ -225,10 +224,6 @@ class Judge:
         """Returns (N,) float64 scores, in standard deviations of the answers fitted on.
 
         Give the answers to one prompt next to each other: some kinds then read it once.
-
-        Args:
-            prompts: N prompts.
-            answers: N answers, possibly empty.
 
         Raises:
             PairBenchError: there are not as many prompts as answers, the network's weights are

@@ -85,7 +85,7 @@ def _held_out(prompt: str) -> bool:
 
 
 def _train(sft: Sequence[Text], settings: Tiny, folder: Path) -> dict[str, Any]:
-    """Trains tokenizer and model into `folder`; returns what the card is to say of it."""
+    """Trains tokenizer and model into `folder`; returns facts for the card."""
     used = [text for text in sft if not _held_out(text[0])]
     held = [text for text in sft if _held_out(text[0])]
     if len(used) < 2:

@@ -133,12 +133,8 @@ def fit(
     are copied into the run's policy. It saves, logs and reports nothing.
 
     Args:
-        run: the run.
         name: of the row, for messages, and for the seed that TRL is given.
-        config: sizes and optimiser.
-        trainer: returns TRL's trainer, ready to train.
-        account: counts what an iteration (from 0), which has just ended, spent beyond gradient
-            steps.
+        trainer, account: see `TRLRow`.
 
     Raises:
         PairBenchError: TRL is missing, or the task trains adapters or in bfloat16.
