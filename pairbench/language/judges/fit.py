@@ -148,7 +148,7 @@ def _scaled_loss(margins: Float) -> float:
 
 def _scale(features: NDArray[Any]) -> Float:
     """Returns the (D,) standard deviations of features (N, 2, D), infinity for constants."""
-    scale = np.asarray(features, np.float64).reshape(-1, features.shape[-1]).std(0)
+    scale: Float = np.asarray(features, np.float64).reshape(-1, features.shape[-1]).std(0)
     scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # says nothing
     return scale
 
@@ -156,7 +156,8 @@ def _scale(features: NDArray[Any]) -> Float:
 def _differences(features: NDArray[Any]) -> Float:
     """Returns (N, D) differences between the sides of features (N, 2, D)."""
     wide = np.asarray(features, np.float64)
-    return wide[:, 0] - wide[:, 1]
+    difference: Float = wide[:, 0] - wide[:, 1]
+    return difference
 
 
 # Measuring.

@@ -212,7 +212,7 @@ def table(judgement: Judgement) -> str:
         met = []
         for row in meeting:
             against = [row.head_to_head.get(name) for name in names]
-            met.append([row.row, *(cell(other and other.win_rate) for other in against)])
+            met.append([row.row, *(cell(other.win_rate if other else None) for other in against)])
         parts += ["", _tabulated(["judge: head to head", *names], met)]
     legend = "Means over seeds [95% interval]; a tie counts one half"
     if not local:
