@@ -29,8 +29,9 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Strict
 from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
-from pairbench.results.record import Strict, digest
+from pairbench.results.record import digest
 from pairbench.text import printable
 
 KEYS = ("PAIRBENCH_JUDGE_KEY", "OPENAI_API_KEY")

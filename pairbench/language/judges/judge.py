@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Strict
 from pairbench.language.data.pairs import Split, Turn
 from pairbench.language.judges.features import encoder
 from pairbench.results.files import atomic_write
-from pairbench.results.record import Strict
 
 Float = NDArray[np.float64]
 Role = Literal["proxy", "gold"]
