@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A cache of models of each test's own, no hub, and one small trained model."""
-=======
 """A cache of models of a test's own, and one small trained model."""
->>>>>>> main
 
 from __future__ import annotations
 
@@ -10,18 +6,6 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
-pytest.importorskip("transformers", reason="the extra language is not installed")
-
-from pairbench.language.policy import models
-from pairbench.language.policy.tiny import train_tiny
-from tests.support.tiny_model import QUICK, texts
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own, and no hub."""
-=======
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,7 +13,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("transformers", reason="the extra language is not installed")
     from pairbench.language.policy import models
 
->>>>>>> main
     monkeypatch.setenv("PAIRBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "_from_hub", lambda *args, **named: None)
     return tmp_path / "cache"
@@ -38,13 +21,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small trained model, to be copied."""
-<<<<<<< HEAD
-=======
     pytest.importorskip("transformers", reason="the extra language is not installed")
     from pairbench.language.policy.tiny import train_tiny
     from tests.support.tiny_model import QUICK, texts
 
->>>>>>> main
     base = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRBENCH_CACHE", str(base))
