@@ -181,9 +181,8 @@ def compare_sides(
     comparisons the p-values are corrected (Holm 1979).
 
     Args:
-        ours: the records of one side.
-        theirs: those of the other.
-        names: what to call the sides.
+        ours, theirs: the records of the sides.
+        names: what to call them.
 
     Raises:
         PairBenchError: they have no board, no row or no finished seed in common.

@@ -388,13 +388,13 @@ def _cost(records: list[RunRecord]) -> RowCost:
     costs = [record.cost for record in records]
     iterations = sum(cost.iterations for cost in costs)
     updates = sum(cost.gradient_steps for cost in costs)
-    ratio = "gradient_steps_per_iteration"
     means = {
         name: _mean([getattr(cost, name) for cost in costs])
         for name in RowCost.model_fields
-        if name != ratio
+        if name != "gradient_steps_per_iteration"
     }
-    return RowCost(**means, **{ratio: rounded(updates / iterations) if iterations else None})
+    per_iteration = rounded(updates / iterations) if iterations else None
+    return RowCost(**means, gradient_steps_per_iteration=per_iteration)
 
 
 def _mean(values: Sequence[float]) -> float:

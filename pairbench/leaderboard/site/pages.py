@@ -420,13 +420,11 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_shown,
     )
-    environment.filters |= {
-        "number": number,
-        "brief": _brief,
-        "percent": percent,
-        "run_link": run_link,
-        "algorithm_link": algorithm_link,
-    }
+    environment.filters["number"] = number
+    environment.filters["brief"] = _brief
+    environment.filters["percent"] = percent
+    environment.filters["run_link"] = run_link
+    environment.filters["algorithm_link"] = algorithm_link
     return environment
 
 

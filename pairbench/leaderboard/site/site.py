@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pairbench.errors import PairBenchError
@@ -34,17 +34,11 @@ from pairbench.results.record import RunRecord
 
 @dataclass(frozen=True)
 class Site:
-    """What was written.
+    """What was written: the boards, as `build` returns them, the page of each, and all files."""
 
-    Attributes:
-        boards: in their order, as `build` returns them.
-        pages: the page of each board, likewise.
-        files: every file of the site, sorted.
-    """
-
-    boards: list[Board] = field(default_factory=list)
-    pages: list[Path] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    boards: list[Board]
+    pages: list[Path]
+    files: list[Path]
 
 
 def write_site(
@@ -77,11 +71,11 @@ def write_site(
         rebuilt[mark.identity].append(mark)
     boards = build(kept, marks=[mark for several in rebuilt.values() for mark in several])
     if not boards:
-        return Site()
+        return Site([], [], [])
     stems = slugs(boards)
     known = {record.identity: record for record in kept}
     measured = series or {}
-    texts = {}
+    texts: dict[str, str] = {}
     for stem, board in zip(stems, boards, strict=True):
         texts |= {f"{stem}.{end}": render(board, form) for end, form in SITE_FORMATS.items()}
         texts[f"{stem}.html"] = board_page(board, linked=True, series=measured)
