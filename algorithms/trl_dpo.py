@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pairbench import Field, Needs, Presets, register_algorithm
 from pairbench.algorithms.dpo import DPO
-from pairbench.language.trl.rows import TRLRow
-from pairbench.language.trl.train import Job, Silent, pairs_as_ids
+from pairbench.language.trl.train import Job, Silent, TRLRow, pairs_as_ids
 
 
 @register_algorithm("trl-dpo")
@@ -56,8 +55,7 @@ class TRLDPO(TRLRow):
         import datasets
         import trl
 
-        ids = pairs_as_ids(job, self.config.epochs)
-        self.tokens = ids.tokens
+        columns, self.tokens = pairs_as_ids(job, self.config.epochs)
 
         class Trainer(Silent, trl.DPOTrainer):  # type: ignore[misc]
             def _prepare_dataset(self, dataset: Any, *args: Any, **named: Any) -> Any:
@@ -71,7 +69,7 @@ class TRLDPO(TRLRow):
                 train_sampling_strategy="sequential",
             ),
             train_dataset=datasets.Dataset.from_dict(
-                {f"{name}_ids": column for name, column in ids.columns.items()}
+                {f"{name}_ids": column for name, column in columns.items()}
             ),
         )
 

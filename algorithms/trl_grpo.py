@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from pairbench import Field, Needs, Presets, register_algorithm, shared
-from pairbench.language.trl.rows import TRLRow
-from pairbench.language.trl.train import CutPrompts, Job, completions_trainer
+from pairbench.language.trl.train import CutPrompts, Job, TRLRow, completions_trainer
 
 
 @register_algorithm("trl-grpo")

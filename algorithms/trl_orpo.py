@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from pairbench import Field, Needs, Presets, register_algorithm
 from pairbench.algorithms.orpo import ORPO
-from pairbench.language.trl.rows import TRLRow
-from pairbench.language.trl.train import Job, Silent, pairs_as_ids
+from pairbench.language.trl.train import Job, Silent, TRLRow, pairs_as_ids
 
 
 @register_algorithm("trl-orpo")
@@ -43,8 +42,7 @@ class TRLORPO(TRLRow):
         import datasets
         from trl.experimental import orpo
 
-        ids = pairs_as_ids(job, self.config.epochs)
-        self.tokens = ids.tokens
+        columns, self.tokens = pairs_as_ids(job, self.config.epochs)
 
         class Trainer(Silent, orpo.ORPOTrainer):  # type: ignore[misc]
             def tokenize_row(self, feature: Any, model: Any = None) -> dict[str, list[int]]:
@@ -58,7 +56,7 @@ class TRLORPO(TRLRow):
                 remove_unused_columns=False,
                 train_sampling_strategy="sequential",
             ),
-            train_dataset=datasets.Dataset.from_dict(ids.columns),
+            train_dataset=datasets.Dataset.from_dict(columns),
         )
 
     def account(self, job: Job, iteration: int) -> None:

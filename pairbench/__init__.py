@@ -2,8 +2,9 @@
 
 Here stand the words that a method or a task is written in (`from pairbench import Algorithm,
 Batch, ...`; see also the modules `objectives` and `shared`), and the verbs of the command line:
-`run`, `tune`, `compare`, `leaderboard`, `load_records`, `query`. `pairbench.leaderboard` returns
-the boards of a results folder and is also the package that builds and renders them.
+`run`, `tune`, `compare`, `leaderboard`, `load_records`, `query`, `reproduce`.
+`pairbench.leaderboard` returns the boards of a results folder and is also the package that builds
+and renders them.
 
 Each is imported on first use, so that `import pairbench` loads nothing else.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pairbench.batch import Batch, Signal, pick
     from pairbench.errors import DivergedError, PairBenchError
     from pairbench.evaluation import Cost, Evaluation
+    from pairbench.experiments.reproduce import reproduce
     from pairbench.experiments.runner import run
     from pairbench.experiments.tuning.search import tune
     from pairbench.leaderboard.compare import compare
@@ -82,6 +84,7 @@ __all__ = [
     "query",
     "register_algorithm",
     "register_task",
+    "reproduce",
     "run",
     "tune",
     "uniform",
@@ -94,6 +97,7 @@ _HOMES = {
     "pairbench.batch": "Batch Signal pick",
     "pairbench.errors": "DivergedError PairBenchError",
     "pairbench.evaluation": "Cost Evaluation",
+    "pairbench.experiments.reproduce": "reproduce",
     "pairbench.experiments.runner": "run",
     "pairbench.experiments.tuning.search": "tune",
     "pairbench.leaderboard.compare": "compare",

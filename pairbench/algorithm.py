@@ -311,8 +311,8 @@ class External(Method):
 
     @abstractmethod
     def fit(self, run: Run) -> None:
-        """Trains to the end of `run.protocol`'s budget, loading weights into `run.policy`.
+        """Trains to the end of `run.spec.protocol.budget`, loading weights into `run.policy`.
 
-        It calls `run.spent(...)` with the resources used so far as it goes, which evaluates when a
-        point of the learning curve is due and returns whether the budget is spent.
+        As it goes it adds what it spends to `run.cost`, then calls `run.spent()`, which evaluates
+        when a point of the learning curve is due and returns whether the budget is spent.
         """

@@ -7,6 +7,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
 class Cost(BaseModel):
     """What a run spent.
 
@@ -35,7 +41,7 @@ class Cost(BaseModel):
         return self.scores + self.comparisons
 
 
-class Guard(BaseModel):
+class Guard(Strict):
     """The least value of a measure at which a policy's scores still mean what they say.
 
     A row below it gets no rank, and a sentence: "{fails} ({value} {of}, less than {floor})".
@@ -46,14 +52,12 @@ class Guard(BaseModel):
         of: what the value is a share of, such as "of the untrained policy's variety".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     floor: float
     fails: str
     of: str = ""
 
 
-class Measure(BaseModel):
+class Measure(Strict):
     """What a task says of a number that it reports beside the scores; carried in each record.
 
     Attributes:
@@ -67,8 +71,6 @@ class Measure(BaseModel):
             against; "win rate" of the share of contexts won against that policy.
         levels: of a distance, the values at which rows are compared.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     title: str

@@ -13,12 +13,12 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
 from pairbench.text import did_you_mean
@@ -38,32 +38,22 @@ BUILT_IN = "built in"
 
 def register_algorithm(name: str) -> Callable[[A], A]:
     """Gives an algorithm class its registered name."""
-
-    def mark(cls: A) -> A:
-        cls.name = name
-        return cls
-
-    return mark
+    return partial(_marked, name)
 
 
 def register_task(name: str) -> Callable[[T], T]:
     """Gives a task class its registered name."""
-
-    def mark(cls: T) -> T:
-        cls.name = name
-        return cls
-
-    return mark
+    return partial(_marked, name)
 
 
 def register_engine(name: str) -> Callable[[E], E]:
     """Gives an engine class its registered name."""
+    return partial(_marked, name)
 
-    def mark(cls: E) -> E:
-        cls.name = name
-        return cls
 
-    return mark
+def _marked(name: str, cls: Any) -> Any:
+    cls.name = name
+    return cls
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ def get_algorithm(name: str) -> type[Method]:
     """
     from pairbench.algorithm import Method
 
-    cls = _load(_entry("algorithm", name))
+    cls = load("algorithm", name)
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise PairBenchError(f"algorithm {name!r} is {cls!r}, which is no Method of pairbench's")
     return cls
@@ -167,7 +157,7 @@ def get_task(name: str) -> type[Task]:
     from pairbench.task import Task
 
     base, variant = split_task(name)
-    cls = _load(_entry("task", base))
+    cls = load("task", base)
     if not (isinstance(cls, type) and issubclass(cls, Task)):
         raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
     if variant is not None and cls.variant(variant) is None:
@@ -189,17 +179,13 @@ def load(kind: Kind, name: str) -> object:
     Raises:
         PairBenchError: no such name (with the nearest ones), or its package cannot be imported.
     """
-    return _load(_entry(kind, name))
-
-
-def _entry(kind: Kind, name: str) -> Entry:
     known = entries(kind)
     if name not in known:
         raise PairBenchError(f"there is no {kind} {name!r}{did_you_mean(name, known)}")
     entry = known[name]
     if entry.error is not None:
         raise PairBenchError(f"{entry.error}; uninstall one of them")
-    return entry
+    return _load(entry)
 
 
 def _load(entry: Entry) -> object:
@@ -212,10 +198,8 @@ def _load(entry: Entry) -> object:
             loaded = getattr(loaded, part)
     except PairBenchError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a plug-in may fail in any way; none of them is ours to crash on
+    # a plug-in may fail in any way; none of them is ours to crash on
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split()) or "no message"
         if isinstance(error, ModuleNotFoundError) and entry.origin == BUILT_IN:
             reason += "; the package's extras bring it: pip install 'pairbench[language,reference]'"

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pairbench.errors import PairBenchError
-from pairbench.language.config import LanguageConfig
-from pairbench.language.task import LanguageTask
+from pairbench.language.task import LanguageConfig, LanguageTask
 from pairbench.registry import register_task
 
 

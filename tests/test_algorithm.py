@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pairbench.algorithm import Algorithm, AlgorithmConfig, GroupConfig
-from pairbench.authoring.checks import Subject
+from pairbench.authoring.situations import Subject
 from pairbench.errors import PairBenchError
 from pairbench.registry import entries, get_algorithm
 

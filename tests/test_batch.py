@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pairbench.batch import FOR_PREPARE, Batch, join, minibatches, single_steps
 from pairbench.errors import PairBenchError

@@ -59,6 +59,19 @@ def test_built_in_names_are_found_without_importing_torch() -> None:
     assert torch_loaded == "False"
 
 
+def test_a_listing_loads_no_language_library() -> None:
+    """They take seconds, and what a list says of a method or a task is in its own file."""
+    script = (
+        "import sys; from pairbench.registry import listing; "
+        "listing('algorithm'), listing('task'); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(ran.stdout.split())
+    assert "pairbench.language.task" in loaded
+    assert loaded.isdisjoint({"transformers", "datasets", "evaluate", "trl", "stable_baselines3"})
+
+
 @pytest.mark.parametrize("kind", ["algorithm", "task"])
 def test_a_listing_is_what_the_classes_say(kind: registry.Kind) -> None:
     get = registry.get_algorithm if kind == "algorithm" else registry.get_task

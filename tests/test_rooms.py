@@ -52,6 +52,7 @@ WORDS = {"random", "reference"}
 
 NAMED = {
     ("authoring.checks", "preference-bandit"): "where a method must learn before it is believed",
+    ("authoring.situations", "preference-bandit"): "the same",
     ("objectives", "grpo"): "TRL's name of a loss that several methods share",
     ("cli.runs", "grpo"): "an example in a help text",
     ("experiments.settings", "grpo"): "an example in an error",

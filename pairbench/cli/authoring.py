@@ -36,8 +36,7 @@ def check(name: str, overrides: tuple[str, ...], only: list[str], form: str) -> 
 
     The status is 0 if it passes every check that applies to it, and else 1.
     """
-    from pairbench.authoring.checks import NAMES
-    from pairbench.authoring.checks import check as look
+    from pairbench.authoring.checks import NAMES, check as look
     from pairbench.experiments.settings import parse_setting, validated
     from pairbench.registry import get_algorithm
     from pairbench.seeding import pin_threads

@@ -43,8 +43,7 @@ def leaderboard(
 
     With JSON, a task's board of the largest budget; without a task, a list of all boards.
     """
-    from pairbench.leaderboard import build, render, write_site
-    from pairbench.leaderboard import overall as over_tasks
+    from pairbench.leaderboard import build, overall as over_tasks, render, write_site
     from pairbench.results.load import load_series
     from pairbench.results.marks import marks
 

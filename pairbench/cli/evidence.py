@@ -86,8 +86,7 @@ def submit(
         click.echo(f"copied: {path}", err=form == "json")
     if check_only or form == "json":
         return 0
-    from pairbench.leaderboard import build
-    from pairbench.leaderboard import render as as_text
+    from pairbench.leaderboard import build, render as as_text
 
     mine = [one.record for one in found if one.record is not None]
     boards = build([*there, *mine])

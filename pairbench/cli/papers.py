@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,7 +31,7 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
 
     results = run(ids, progress)
     if site is not None:
-        _names(write_site(results, site))
+        click.echo("\n".join(map(str, write_site(results, site))))
     else:
         _give(render(results, form), out, WHAT)
 
@@ -45,22 +44,16 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
 @SEEN
 def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> None:
     """Set the paper's tables beside the records: orders, paired verdicts, what noise costs."""
-    from pairbench.papers.replication import render, write_site
-    from pairbench.papers.replication import replicate as beside
+    from pairbench.papers.replication import render, replicate as beside, write_site
     from pairbench.papers.replication.report import WHAT
 
     if site is not None and out is not None:
         raise PairBenchError("--site writes the report to a folder: leave --out away")
     report = beside(loaded(results))
     if site is not None:
-        _names(write_site(report, site))
+        click.echo("\n".join(map(str, write_site(report, site))))
     else:
         _give(render(report, form), out, WHAT)
-
-
-def _names(written: Any) -> None:
-    for path in written:
-        click.echo(path)
 
 
 def _give(text: str, out: Path | None, what: str) -> None:

@@ -120,13 +120,7 @@ def completion_measures(texts: Sequence[str], tokens: Sequence[Sequence[int]]) -
 def inputs_of(
     pairs: Sequence[Pair], texts: Sequence[str], tokens: Sequence[Sequence[int]]
 ) -> Inputs:
-    """Returns what metrics may ask for, of completions of N pairs' prompts.
-
-    Args:
-        pairs: whose prompts were completed.
-        texts: the completions.
-        tokens: their token ids.
-    """
+    """Returns what metrics may ask for, of the texts and token ids completing N pairs' prompts."""
     return {
         "predictions": texts,
         "data": texts,

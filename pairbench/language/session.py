@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,20 +16,21 @@ from pairbench import seeding
 from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
-from pairbench.evaluation import Evaluation
-from pairbench.language.config import LanguageConfig
-from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_id, prompt_text
+from pairbench.evaluation import Cost, Evaluation
+from pairbench.language.data.pairs import Pair, Turn, prompt_id, prompt_text
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
-from pairbench.language.metrics import FurtherMetrics, completion_measures, inputs_of
-from pairbench.language.policy.encoding import encode_answers, encode_prompts
-from pairbench.language.policy.models import LanguageModel
-from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.language.metrics import completion_measures, inputs_of
+from pairbench.language.policy.encoding import decode, encode_answers, encode_prompts, real_ids
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
 from pairbench.task import Draws, Session
 from pairbench.teacher import Teacher
+
+if TYPE_CHECKING:
+    from pairbench.language.task import LanguageTask
 
 EVALUATION_SEED = 0
 """Seed of the evaluation's randomness: the same for every seed and algorithm."""
@@ -37,37 +38,8 @@ EVALUATION_SEED = 0
 GOLD, PROXY = "gold judge", "proxy judge"
 """What scores by the two judges are called."""
 
-_INITIAL: dict[str, Initial] = {}
-"""Of the last task's initial policy; all runs of a task in a process begin with it."""
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What a run on a language task is made of.
-
-    Attributes:
-        task: the task's name.
-        source: what the pairs were loaded from.
-        config: the task's settings.
-        data: the cleaned pairs.
-        model: the initial policy's model and tokenizer.
-        proxy: the judge that training sees, or None.
-        gold: the judge that only the evaluation sees, or None.
-        components: judges that score one thing each, where the algorithm asks for such scores.
-        metrics: what completions are measured by beside the measures of every language task.
-        gold_ranks: whether rows are ranked by the gold judge rather than by preference accuracy.
-    """
-
-    task: str
-    source: str
-    config: LanguageConfig
-    data: Preferences
-    model: LanguageModel
-    proxy: Oracle | None
-    gold: Oracle | None
-    components: tuple[Judge, ...]
-    metrics: FurtherMetrics
-    gold_ranks: bool
+_INITIAL: dict[str, tuple[Look, Tensor]] = {}
+"""What the last task's initial policy says, and its log-probabilities of held-out pairs."""
 
 
 @dataclass(frozen=True)
@@ -101,29 +73,11 @@ class Look:
     measures: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Initial:
-    """What the initial policy, the reference, says, and its log-probabilities of held-out pairs."""
-
-    look: Look
-    pairs: Tensor
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """A batch and what it costs: completion tokens, comparisons and scores."""
-
-    batch: Batch
-    tokens: int
-    comparisons: int = 0
-    scores: int = 0
-
-
 class LanguageSession(Session):
     """A run on a language task.
 
     Attributes:
-        materials: data, model and judges.
+        task: whose data, model and judges it uses.
         needs: what the algorithm asks for, and `contexts` and `size` how much of it.
         streams: the run's random generators.
         training: the prompts that are trained on.
@@ -133,20 +87,19 @@ class LanguageSession(Session):
 
     policy: LanguagePolicy
 
-    def __init__(self, materials: Materials, algorithm: Method, streams: Streams) -> None:
+    def __init__(self, task: LanguageTask, algorithm: Method, streams: Streams) -> None:
         """Begins with the algorithm's sizes; see `Task.begin`."""
-        config, model, needs = materials.config, materials.model, algorithm.needs
-        self.materials, self.config, self.streams = materials, config, streams
-        self.needs = needs
+        config, model, needs = task.config, task.language_model, algorithm.needs
+        self.task, self.config, self.streams, self.needs = task, config, streams, needs
         self.contexts, self.size = algorithm.config.contexts, algorithm.config.group_size
-        self.teacher = Teacher(config)
-        split = materials.data.split()
+        self.teacher, self._components = Teacher(config), task.components(needs)
+        split = task.data.split()
         self.training = self._encode(split["policy"])
         sources = Counter(pair.source for pair in self.training.pairs)
         self._shares = {name: count / sources.total() for name, count in sources.items()}
         if needs.data != "nothing" and len(self.training.pairs) < self.contexts:
             raise PairBenchError(
-                f"{materials.task} has {len(self.training.pairs)} training prompts, fewer than the "
+                f"{task.name} has {len(self.training.pairs)} training prompts, fewer than the "
                 f"{self.contexts} that {algorithm.name}.contexts asks for: lower it"
             )
         others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
@@ -157,44 +110,42 @@ class LanguageSession(Session):
                 model.eos,
                 seed=streams.seed,
                 critic=needs.critic,
-                lora=Lora(config.lora_rank, 2 * config.lora_rank) if config.lora_rank else None,
+                lora_rank=config.lora_rank,
                 bf16=config.bf16,
                 micro_rows=config.micro_rows,
                 device=config.device,
                 min_length=config.completion_tokens if config.fixed_length else 0,
             )
         )
-        self._initial = self._of_initial_policy()
-        self._last = self._initial.look
+        self._initial, self._initial_logp = self._of_initial_policy()
+        self._last = self._initial
 
-    def _of_initial_policy(self) -> Initial:
+    def _of_initial_policy(self) -> tuple[Look, Tensor]:
         """Returns what the initial policy says, which all runs of a task in a process share."""
-        of = self.materials
-        settings = of.config.model_dump(mode="json")
-        key = digest([of.source, settings, of.data.sha256, of.model.card])
+        task, settings = self.task, self.config.model_dump(mode="json")
+        key = digest([task.source_of_pairs, settings, task.data.sha256, task.language_model.card])
         if key not in _INITIAL:
             _INITIAL.clear()
-            pairs = self.policy.reference_logp
-            _INITIAL[key] = Initial(self._look(), pairs(*self._pairs()))
+            _INITIAL[key] = self._look(), self.policy.reference_logp(*self._pairs())
         return _INITIAL[key]
 
     def _encode(self, pairs: Sequence[Pair]) -> Prompts:
-        tokenizer = self.materials.model.tokenizer
+        tokenizer = self.task.language_model.tokenizer
         texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
         return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
     def collect(self, iteration: int) -> Batch:
-        gathered = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
-        self.cost.steps += gathered.tokens
-        self.cost.comparisons += gathered.comparisons
-        self.cost.scores += gathered.scores
-        return gathered.batch
+        batch, price = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
+        self.cost.steps += price.steps
+        self.cost.comparisons += price.comparisons
+        self.cost.scores += price.scores
+        return batch
 
     def probe(self, units: int, streams: Streams) -> Batch:
         count = min(units, len(self.training.pairs))
-        return self._gather(count, Draws.of_probe(streams), -1).batch
+        return self._gather(count, Draws.of_probe(streams), -1)[0]
 
-    def _gather(self, contexts: int, draws: Draws, iteration: int) -> Gathered:
+    def _gather(self, contexts: int, draws: Draws, iteration: int) -> tuple[Batch, Cost]:
         """Returns a batch of `contexts` groups and what it costs; the run stays as it is."""
         rows = draws.contexts.choice(len(self.training.pairs), contexts, replace=False)
         prompts, needs = self.training.take(rows), put_to_teacher(self.needs)
@@ -205,7 +156,7 @@ class LanguageSession(Session):
             logp = self.policy.logp(pairs.contexts, pairs.responses, pairs.mask)
             offline = self._with_reference(replace(pairs, old_logp=logp))
             if needs.offline:
-                return Gathered(offline, tokens, comparisons=paid)
+                return offline, Cost(steps=tokens, comparisons=paid)
         size = self.size
         responses, mask, logp = self.policy.sample(
             prompts.ids,
@@ -215,7 +166,7 @@ class LanguageSession(Session):
             draws.sampling,
         )
         tokens += int(mask.sum())
-        proxy, parts_of = self.materials.proxy, self.materials.components
+        proxy, parts_of = self.task.proxy, self._components
         assert proxy is not None  # skip() sees to it
         components = None
         if parts_of:
@@ -237,18 +188,22 @@ class LanguageSession(Session):
         )
         if needs.data == "steps":
             batch = self._with_reference(self._steps(batch, score))
-            return Gathered(batch, tokens, scores=len(score))
+            return batch, Cost(steps=tokens, scores=len(score))
         batch, comparisons, scores = self.teacher.label(
             batch, score.reshape(contexts, size), needs, draws.oracle, components
         )
-        return Gathered(self._with_reference(batch), tokens, comparisons + paid, scores)
+        price = Cost(steps=tokens, comparisons=comparisons + paid, scores=scores)
+        return self._with_reference(batch), price
 
     def offline_pairs(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
-        model, config = self.materials.model, self.config
         texts = [text for pair in prompts.pairs for text in (pair.chosen, pair.rejected)]
-        responses, mask = self._encode_answers(model, texts, config.pair_tokens)
-        count = len(prompts.pairs)
+        model, config, count = self.task.language_model, self.config, len(prompts.pairs)
+        responses, mask = encode_answers(model.tokenizer, texts, config.pair_tokens, model.eos)
+        if config.fixed_length:  # the policy may not say the end of sequence there
+            early = torch.arange(responses.shape[1]) < config.completion_tokens
+            early = (responses == model.eos) & early
+            responses, mask = responses.masked_fill(early, -1), mask.masked_fill(early, 0.0)
         return Batch(
             contexts=prompts.ids.repeat_interleave(2, 0),
             responses=responses,
@@ -258,18 +213,6 @@ class LanguageSession(Session):
             pairs=torch.arange(2 * count).view(count, 2),
             sampler=-1,
         )
-
-    def _encode_answers(
-        self, model: LanguageModel, texts: Sequence[str], length: int
-    ) -> tuple[Tensor, Tensor]:
-        """Returns ids and mask; without the end of sequence where the policy may not say it."""
-        ids, mask = encode_answers(model.tokenizer, texts, length, model.eos)
-        if self.config.fixed_length:
-            early = (ids == model.eos) & (
-                torch.arange(ids.shape[1]) < self.config.completion_tokens
-            )
-            ids, mask = ids.masked_fill(early, -1), mask.masked_fill(early, 0.0)
-        return ids, mask
 
     def _steps(self, batch: Batch, score: NDArray[np.float64]) -> Batch:
         """Returns the batch with the score as the reward of each row's last token."""
@@ -310,18 +253,17 @@ class LanguageSession(Session):
         return scores
 
     def _texts(self, responses: Tensor) -> list[str]:
-        tokenizer = self.materials.model.tokenizer
-        texts = tokenizer.batch_decode(_rows(responses), skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        tokenizer = self.task.language_model.tokenizer
+        return [text.strip() for text in decode(tokenizer, responses)]
 
     def evaluate(self, final: bool) -> Evaluation:
-        now, before = self._look(), self._initial.look
+        now, before = self._look(), self._initial
         self.cost.evaluation_steps += int(now.mask.sum())
         self._last = now
         reference = self.policy.reference_logp(self.held_out.ids, now.responses, now.mask)
-        inputs = inputs_of(self.held_out.pairs, now.texts, _rows(now.responses))
+        inputs = inputs_of(self.held_out.pairs, now.texts, real_ids(now.responses))
         measures = {
-            **self.materials.metrics.compute(inputs),
+            **self.task.metrics.compute(inputs),
             "kl_ref": float(((now.logp - reference) * now.mask).sum() / len(now.mask)),
             **now.measures,
             "variety_of_sft": now.measures["variety"] / max(before.measures["variety"], 1e-9),
@@ -334,7 +276,7 @@ class LanguageSession(Session):
                     here = np.array([objective == part for objective in objectives])
                     measures[f"{GOLD}, {part}"] = float(gold[here].mean())
         free = self._likelihoods()
-        scores = {**now.scores, **free} if self.materials.gold_ranks else {**free, **now.scores}
+        scores = {**now.scores, **free} if self.task.caveat is None else {**free, **now.scores}
         return Evaluation(
             scores={name: [float(value) for value in row] for name, row in scores.items()},
             measures=measures,
@@ -350,10 +292,10 @@ class LanguageSession(Session):
         texts = self._texts(responses)
         scores = {
             name: self._judge(judge, prompts, responses, 1)
-            for name, judge in ((GOLD, self.materials.gold), (PROXY, self.materials.proxy))
+            for name, judge in ((GOLD, self.task.gold), (PROXY, self.task.proxy))
             if judge is not None
         }
-        measures = completion_measures(texts, _rows(responses))
+        measures = completion_measures(texts, real_ids(responses))
         return Look(responses, mask, logp, texts, scores, measures)
 
     def texts(self) -> dict[str, list[str]]:
@@ -374,7 +316,7 @@ class LanguageSession(Session):
         """
         rows = self._pairs()
         logp, mask = self.policy.logp(*rows), rows[-1]
-        ratio = ((logp - self._initial.pairs) * mask).sum(1)
+        ratio = ((logp - self._initial_logp) * mask).sum(1)
         likelihood = (logp * mask).sum(1) / mask.sum(1)
         gap, margin = (x[0::2] - x[1::2] for x in (ratio, likelihood))
         accuracy = 0.5 * (1.0 + gap.sign())
@@ -384,7 +326,7 @@ class LanguageSession(Session):
         }
 
     def state(self) -> dict[str, Any]:
-        return {"data": self.materials.data.sha256}
+        return {"data": self.task.data.sha256}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores nothing but checks that the data are those of the checkpoint.
@@ -392,9 +334,9 @@ class LanguageSession(Session):
         Raises:
             PairBenchError: they are not.
         """
-        if state["data"] != self.materials.data.sha256:
+        if state["data"] != self.task.data.sha256:
             raise PairBenchError(
-                f"the data of {self.materials.task} have changed since this run's checkpoint: give "
+                f"the data of {self.task.name} have changed since this run's checkpoint: give "
                 "the folder it began with, or delete the checkpoint to begin anew"
             )
 
@@ -427,11 +369,6 @@ def check_asked(task: str, algorithm: Method) -> None:
             f"{task} gives one pair a group under best-worst queries only; "
             f"{algorithm.name} must ask for those in place of {needs.queries}"
         )
-
-
-def _rows(responses: Tensor) -> list[list[int]]:
-    """Returns the ids of each response (N, T) without padding."""
-    return [row[row >= 0].tolist() for row in responses]
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:

@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.errors import PairBenchError
-from pairbench.evaluation import Measure
-from pairbench.language.config import LanguageConfig
+from pairbench.evaluation import Guard, Measure
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Preferences
 from pairbench.language.judges.judge import STANDARD_ERRORS, Judge, Role
@@ -22,9 +23,9 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
-from pairbench.language.measures import MEASURES
 from pairbench.seeding import Streams
 from pairbench.task import Task
+from pairbench.teacher import TeacherConfig
 
 if TYPE_CHECKING:  # what loads transformers and evaluate is imported when a task is used
     from pairbench.language.metrics import FurtherMetrics
@@ -33,6 +34,86 @@ if TYPE_CHECKING:  # what loads transformers and evaluate is imported when a tas
 
 PRETRAINED = "smollm2-135m"
 """The variant whose presets and settings any pretrained model takes."""
+
+
+MEASURES = (
+    Measure(
+        name="kl_ref",
+        title="KL to SFT",
+        meaning="KL to the untrained policy",
+        unit="nats per response",
+        role="distance",
+        levels=(1.0, 3.0, 8.0),
+    ),
+    Measure(
+        name="beats_sft",
+        title="beats SFT",
+        meaning="Win rate against the untrained policy's own responses",
+        better=1,
+        role="win rate",
+    ),
+    Measure(
+        name="variety_of_sft",
+        title="variety / SFT",
+        meaning="Share of different tokens in a response over the untrained policy's",
+        guard=Guard(
+            floor=0.8, fails="repeats itself", of="of the untrained policy's variety"
+        ),
+    ),
+    Measure(name="variety", title="variety", meaning="Share of different tokens in a response"),
+    Measure(
+        name="distinct_1", title="distinct 1",
+        meaning="Different tokens over all tokens of all responses",
+    ),
+    Measure(
+        name="distinct_2", title="distinct 2",
+        meaning="Different pairs of tokens over all pairs of all responses",
+    ),
+    Measure(
+        name="refusals", title="refusals", meaning="Share of responses that refuse in so many words"
+    ),
+    Measure(name="length", title="length", meaning="Mean tokens of a response"),
+)  # fmt: skip
+"""What the measures of a language task mean."""
+
+
+def _unset(value: object) -> bool:
+    return value is None or value == ()
+
+
+class LanguageConfig(TeacherConfig):
+    """Settings of a language task; those of the teacher's noise are inherited."""
+
+    model: str = Field("tiny", description="tiny, smollm2-135m, a hub id or a folder")
+    sft_steps: int = Field(2200, ge=1, description="most gradient steps that make the model tiny")
+    prompt_tokens: int = Field(64, ge=1, description="prompts are cut to so many, on the left")
+    completion_tokens: int = Field(24, ge=1, description="most tokens of a completion")
+    fixed_length: bool = Field(
+        True, description="completions have exactly that many, so that length cannot be played on"
+    )
+    pair_tokens: int = Field(
+        24, ge=1, description="answers of the data set's pairs are cut to so many"
+    )
+    sampling_temperature: float = Field(1.0, gt=0, description="of completions in training")
+    evaluation_prompts: int = Field(128, ge=1, description="held-out prompts, one completion each")
+    online: bool = Field(False, description="add the online part of the helpful pairs")
+    lora_rank: int = Field(0, ge=0, description="rank of adapters; 0 trains every weight")
+    bf16: bool = Field(False, description="compute in bfloat16")
+    device: str = Field(
+        "cpu", description="where the policy works, as torch names it", exclude_if="cpu".__eq__
+    )
+    proxy: str | None = Field(
+        None,
+        description="a reward model (sequence classification: hub id or folder) as proxy judge",
+        exclude_if=_unset,
+    )
+    gold: str | None = Field(None, description="one as gold judge", exclude_if=_unset)
+    micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
+    metrics: tuple[str, ...] = Field(
+        (),
+        description="further metrics of `evaluate`: exact_match, module:Class or a script's path",
+        exclude_if=_unset,
+    )
 
 
 class LanguageTask(Task):
@@ -171,7 +252,7 @@ class LanguageTask(Task):
             "rows are ranked by the preference accuracy of their implicit reward on held-out pairs."
         )
 
-    def _components(self, needs: Needs) -> tuple[Judge, ...]:
+    def components(self, needs: Needs) -> tuple[Judge, ...]:
         """The judges that score one thing each, if an algorithm asks for such scores."""
         return component_judges(self.dataset, "proxy") if needs.components else ()
 
@@ -181,29 +262,16 @@ class LanguageTask(Task):
         Raises:
             PairBenchError: no data, model or judge within reach, or sizes that do not fit.
         """
-        from pairbench.language.session import LanguageSession, Materials, check_asked
+        from pairbench.language.session import LanguageSession, check_asked
 
         check_asked(self.name, algorithm)
-        components = self._components(algorithm.needs)
-        if algorithm.needs.components and not components:
+        if algorithm.needs.components and not self.components(algorithm.needs):
             raise PairBenchError(
                 f"{algorithm.name} needs several scores of each completion, and not all "
                 f"judges of {' and '.join(COMPONENTS[self.dataset])} are there: install PairBench "
                 "again"
             )
-        materials = Materials(
-            task=self.name,
-            source=self.source_of_pairs,
-            config=self.config,
-            data=self.data,
-            model=self.language_model,
-            proxy=self.proxy,
-            gold=self.gold,
-            components=components,
-            metrics=self.metrics,
-            gold_ranks=self.caveat is None,
-        )
-        return LanguageSession(materials, algorithm, streams)
+        return LanguageSession(self, algorithm, streams)
 
     def provenance(self, needs: Needs) -> dict[str, Any]:
         return {
@@ -219,6 +287,6 @@ class LanguageTask(Task):
                 if judge is not None
                 for name, card in judge.cards.items()
             }
-            | {part.card.name: part.card.short() for part in self._components(needs)},
+            | {part.card.name: part.card.short() for part in self.components(needs)},
             **({"metrics": self.metrics.provenance()} if self.config.metrics else {}),
         }

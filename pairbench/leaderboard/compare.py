@@ -11,16 +11,11 @@ from pydantic import BaseModel, Field
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, build, distinct
-from pairbench.leaderboard.rows import Rate, Row, Scores, finished_scores, rate, win_rates
+from pairbench.leaderboard.rows import Rate, Row, finished_scores, rate, rounded, win_rates
 from pairbench.results.record import Protocol, RunRecord
 from pairbench.text import did_you_mean
 
-UNITS = {
-    "steps": "steps",
-    "labels": "labels",
-    "gradient_steps": "updates",
-    "seconds": "second",
-}
+UNITS = {"steps": "steps", "labels": "labels", "gradient_steps": "updates", "seconds": "second"}
 """What a gain is divided by: fields of a record's cost, in words."""
 
 
@@ -84,15 +79,8 @@ class Comparison(BaseModel):
 def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) -> list[Comparison]:
     """Compares every pair of `rows`, with p-values corrected for there being so many (Holm 1979).
 
-    All on one board: the largest on which every pair shares a finished seed.
-
-    Args:
-        records: any records, in any order.
-        rows: two or more, each as `compare` takes it.
-        task: the task's name.
-
-    Raises:
-        PairBenchError: as `compare`, or if there are fewer than two rows.
+    All on one board: the largest on which every pair shares a finished seed. Arguments and errors
+    are those of `compare`; there must be two rows.
     """
     if len(rows) < 2:
         raise PairBenchError("name at least two rows to compare")
@@ -130,8 +118,7 @@ def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparis
         PairBenchError: if the task or a row is unknown, the two rows are one, or they share no
             finished seed on any board.
     """
-    kept = distinct(records)
-    return _first(build(kept, task), {record.identity: record for record in kept}, a, b)
+    return compare_all(records, (a, b), task)[0]
 
 
 def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str) -> Comparison:
@@ -174,11 +161,13 @@ def _over_seeds(
     if not seeds:
         return None
     left_out = {*rows[0].failed_seeds, *rows[1].failed_seeds}
-    result = _comparison(board, *names, ours, theirs, bool(left_out))
+    means = [np.array([np.mean(own[seed]) for seed in seeds]) for own in (ours, theirs)]
+    wins = list(win_rates(ours, theirs).values())
+    result = _comparison(board, *names, seeds, means, wins, bool(left_out))
     floor = _floor(board)
     for cost in UNITS:
-        spent = [[getattr(own[seed].cost, cost) for seed in seeds] for own in runs]
-        result.per_cost[cost] = _per_cost(ours, theirs, seeds, spent, floor)
+        spent = [np.array([float(getattr(own[s].cost, cost)) for s in seeds]) for own in runs]
+        result.per_cost[cost] = _per_cost(means, spent, floor)
     return result
 
 
@@ -192,9 +181,8 @@ def compare_sides(
     comparisons the p-values are corrected (Holm 1979).
 
     Args:
-        ours: the records of one side.
-        theirs: those of the other.
-        names: what to call the sides.
+        ours, theirs: the records of the sides.
+        names: what to call them.
 
     Raises:
         PairBenchError: they have no board, no row or no finished seed in common.
@@ -246,29 +234,26 @@ def _corrected(pairs: list[Comparison]) -> list[Comparison]:
     if len(pairs) > 1:
         corrected = statistics.holm([pair.p_value for pair in pairs])
         for pair, p_value in zip(pairs, corrected.tolist(), strict=True):
-            pair.p_holm = float(f"{p_value:.6g}")
+            pair.p_holm = rounded(p_value)
             pair.conclusion = _with_corrected(pair, len(pairs))
     return pairs
 
 
-def shared_means(ours: Scores, theirs: Scores) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Returns the seeds both have, and each one's mean score at them."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    x, y = (np.array([np.mean(own[seed]) for seed in seeds]) for own in (ours, theirs))
-    return seeds, x, y
-
-
 def _comparison(
-    board: Board, a: str, b: str, ours: Scores, theirs: Scores, left_out: bool
+    board: Board,
+    a: str,
+    b: str,
+    seeds: list[int],
+    means: Sequence[statistics.Array],
+    wins: Sequence[float],
+    left_out: bool,
 ) -> Comparison:
-    seeds, x, y = shared_means(ours, theirs)
-    wins = list(win_rates(ours, theirs).values())
+    x, y = means
     difference = rate(statistics.paired_difference(x, y))
-    p_value = float(f"{statistics.sign_flip_p_value(x - y):.6g}")
-    several = len(seeds) > 1
-    detectable = statistics.minimum_detectable_difference(x, y) if several else None
-    needed = None
-    if several:
+    p_value = rounded(statistics.sign_flip_p_value(x - y))
+    detectable = needed = None
+    if len(seeds) > 1:
+        detectable = rounded(statistics.minimum_detectable_difference(x, y))
         needed = statistics.seeds_needed(float(np.mean(x - y)), float(np.std(x - y, ddof=1)))
     conclusion = conclude(a, b, len(seeds), difference, p_value, board.title)
     if left_out:
@@ -288,30 +273,23 @@ def _comparison(
         probability_of_improvement=rate(statistics.paired_probability_of_improvement(x, y)),
         win_rate=rate(statistics.mean_interval(wins, limits=(0.0, 1.0))),
         p_value=p_value,
-        minimum_detectable_difference=_short(detectable),
+        minimum_detectable_difference=detectable,
         seeds_to_separate=needed,
         conclusion=conclusion,
     )
 
 
 def _per_cost(
-    ours: Scores,
-    theirs: Scores,
-    seeds: Sequence[int],
-    spent: Sequence[Sequence[float]],
-    floor: float | None,
+    means: Sequence[statistics.Array], spent: Sequence[statistics.Array], floor: float | None
 ) -> PerCost:
-    a, b = (np.array(amounts, dtype=np.float64) for amounts in spent)
-    found = PerCost(a=_short(float(a.mean())) or 0.0, b=_short(float(b.mean())) or 0.0)
+    a, b = spent
+    found = PerCost(a=rounded(float(a.mean())), b=rounded(float(b.mean())))
     if floor is None:
         return found
     gains = [
-        (np.array([np.mean(own[seed]) for seed in seeds]) - floor) / amounts
-        if amounts.all()
-        else None
-        for own, amounts in ((ours, a), (theirs, b))
+        (own - floor) / amounts if amounts.all() else None for own, amounts in zip(means, spent)
     ]
-    found.gain_a, found.gain_b = (None if g is None else _short(float(g.mean())) for g in gains)
+    found.gain_a, found.gain_b = (None if g is None else rounded(float(g.mean())) for g in gains)
     if gains[0] is not None and gains[1] is not None:
         found.difference = rate(statistics.paired_difference(gains[0], gains[1]))
     return found
@@ -330,10 +308,7 @@ def _with_corrected(pair: Comparison, pairs: int) -> str:
     assert pair.p_holm is not None
     told = f"{pair.conclusion.removesuffix('.')}; Holm-corrected over {pairs} pairs p = "
     told += f"{pair.p_holm:.2g}"
-    apart = pair.difference.low is not None and not (
-        pair.difference.low <= 0 <= (pair.difference.high or 0.0)
-    )
-    if apart and pair.p_holm > 0.05:
+    if not pair.difference.includes_zero and pair.p_holm > 0.05:
         told += ", which does not confirm it"
     return f"{told}."
 
@@ -407,7 +382,3 @@ def _find(name: str, rows: list[Row]) -> str | None:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}") + 0.0

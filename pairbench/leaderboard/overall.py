@@ -17,7 +17,7 @@ from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import BASELINE, Board, build, distinct
 from pairbench.leaderboard.rank import shared_ranks
-from pairbench.leaderboard.rows import Rate, Reward, Row, finished_scores, rate
+from pairbench.leaderboard.rows import Rate, Reward, Row, finished_scores, rate, rounded
 from pairbench.results.record import RunRecord
 from pairbench.text import did_you_mean
 
@@ -146,15 +146,13 @@ def _row(name: str, tasks: Sequence[str], scores: Sequence[statistics.Array]) ->
         row=name,
         n_seeds={task: len(own) for task, own in zip(tasks, scores, strict=True)},
         score=Reward(iqm=score.estimate, low=score.low, high=score.high),
-        median=_short(np.median([own.mean() for own in scores])),
-        optimality_gap=_short(np.mean(gaps)),
-        tasks={task: _short(statistics.iqm(own)) for task, own in zip(tasks, scores, strict=True)},
+        median=rounded(float(np.median([own.mean() for own in scores]))),
+        optimality_gap=rounded(float(np.mean(gaps))),
+        tasks={
+            t: rounded(float(statistics.iqm(own))) for t, own in zip(tasks, scores, strict=True)
+        },
         profile=[rate(share) for share in statistics.profile_interval(scores, LEVELS)],
     )
-
-
-def _short(value: float | np.floating | statistics.Array) -> float:
-    return rate(statistics.Estimate(float(value), None, None)).estimate
 
 
 def _size(board: Board) -> tuple[int, int]:

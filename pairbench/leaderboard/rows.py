@@ -7,8 +7,8 @@ anywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,9 +26,6 @@ Rates = dict[int, float]
 
 Quantity = tuple[Literal["reward", "way", "measure", "curve"], str | int]
 """The rewards, another way's, a measure, or the rewards at a point of the curve."""
-
-Wins = dict[tuple[str, str], Rates]
-"""Of each row over each other."""
 
 
 class Frozen(BaseModel):
@@ -51,6 +48,11 @@ class Rate(Frozen):
     estimate: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether the interval holds zero; it is taken to, where there is none."""
+        return self.low is None or self.high is None or self.low <= 0 <= self.high
 
 
 class RowStability(Frozen):
@@ -183,11 +185,9 @@ def row_of(
     Args:
         name: as the board calls it.
         records: of its seeds, in their order.
-        floor: whether nothing was trained.
+        floor: see `Row`, as are `win_rate` and `head_to_head`.
         untrained: the records of the untrained policy, none where the board has no such row.
         measures: what the board's measures mean, by name.
-        win_rate: against the baseline.
-        head_to_head: against the other trained rows.
         reached: the intervals of what `quantities` lists of it.
         rebuilt: what came of rebuilding its runs, one each.
     """
@@ -229,12 +229,7 @@ def row_of(
         "head_to_head": head_to_head,
         "median": rounded(float(statistics.median(rewards))),
         "seed_sd": _deviation(rewards),
-        "stability": RowStability(
-            gradient_noise=_over(done, lambda r: r.stability.gradient_noise, statistics.iqm),
-            kl_std=_over(done, lambda r: r.stability.kl_std, statistics.iqm),
-            kl_max=_over(done, lambda r: r.stability.kl_max, np.max),
-            drawdown=_over(done, lambda r: r.stability.drawdown, np.max),
-        ),
+        "stability": _stability(done),
         "reliability": _reliability(done, rewards),
         "cost": _cost(done),
         "at_kl": _at_distance(done, untrained, distance, wins) if distance else {},
@@ -337,15 +332,10 @@ def _at_distance(
     found = {}
     for value in distance.levels:
         level = float(np.mean(start))
-        rewards = [_passing(distance.name, value, level, r, None) for r in done]
-        if all(reward is not None for reward in rewards):
+        reward = _reward([_passing(distance.name, value, level, r, None) for r in done])
+        if reward is not None:
             won = [_passing(distance.name, value, 0.5, r, wins.name) for r in done] if wins else []
-            found[f"{value:g}"] = AtKL(
-                reward=_reward([x for x in rewards if x is not None]),
-                win_rate=_reward([x for x in won if x is not None])
-                if won and None not in won
-                else None,
-            )
+            found[f"{value:g}"] = AtKL(reward=reward, win_rate=_reward(won))
     return found
 
 
@@ -389,37 +379,33 @@ def _reason(status: Status, records: list[RunRecord]) -> str | None:
 def _failure(record: RunRecord) -> str:
     if record.failure is None:
         return record.reason or "no reason recorded"
-    text = f"{record.failure.kind}: {record.failure.message}"
-    at = record.failure.iteration
-    return (
-        text if at is None or "iteration" in record.failure.message else f"{text} in iteration {at}"
-    )
+    kind, message, at = record.failure.kind, record.failure.message, record.failure.iteration
+    known = at is None or "iteration" in message
+    return f"{kind}: {message}" + ("" if known else f" in iteration {at}")
 
 
 def _cost(records: list[RunRecord]) -> RowCost:
     costs = [record.cost for record in records]
-
-    def mean(get: Callable[[Any], float]) -> float:
-        return rounded(sum(get(cost) for cost in costs) / len(costs))
-
     iterations = sum(cost.iterations for cost in costs)
     updates = sum(cost.gradient_steps for cost in costs)
-    return RowCost(
-        steps=mean(lambda c: c.steps),
-        labels=mean(lambda c: c.labels),
-        gradient_steps=mean(lambda c: c.gradient_steps),
-        iterations=mean(lambda c: c.iterations),
-        gradient_steps_per_iteration=rounded(updates / iterations) if iterations else None,
-        evaluation_steps=mean(lambda c: c.evaluation_steps),
-        seconds=mean(lambda c: c.seconds),
-    )
+    means = {
+        name: _mean([getattr(cost, name) for cost in costs])
+        for name in RowCost.model_fields
+        if name != "gradient_steps_per_iteration"
+    }
+    per_iteration = rounded(updates / iterations) if iterations else None
+    return RowCost(**means, gradient_steps_per_iteration=per_iteration)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return rounded(sum(values) / len(values))
 
 
 def _band(points: Sequence[CurvePoint], reward: Reward, distance: Measure | None) -> CurveBand:
     """The k-th points of all seeds make the row's k-th: evaluations are evenly spaced."""
     return CurveBand(
-        steps=rounded(sum(p.steps for p in points) / len(points)),
-        labels=rounded(sum(p.labels for p in points) / len(points)),
+        steps=_mean([point.steps for point in points]),
+        labels=_mean([point.labels for point in points]),
         **reward.model_dump(),
         along=_along(points, distance.name) if distance else {},
     )
@@ -428,34 +414,34 @@ def _band(points: Sequence[CurvePoint], reward: Reward, distance: Measure | None
 def _along(points: Sequence[CurvePoint], distance: str) -> dict[str, float]:
     if not all(distance in point.measures for point in points):
         return {}
-    others = list(points[0].means)[1:]
-    return {
-        distance: rounded(sum(point.measures[distance] for point in points) / len(points)),
-        **{
-            way: rounded(sum(point.means[way] for point in points) / len(points))
-            for way in others
-            if all(way in point.means for point in points)
-        },
-    }
+    found = {distance: _mean([point.measures[distance] for point in points])}
+    for way in list(points[0].means)[1:]:
+        if all(way in point.means for point in points):
+            found[way] = _mean([point.means[way] for point in points])
+    return found
 
 
-def _over(
-    records: list[RunRecord],
-    get: Callable[[RunRecord], float | None],
-    reduce: Callable[[list[float]], Any],
-) -> float | None:
-    values = [value for value in map(get, records) if value is not None]
-    return rounded(float(reduce(values))) if values else None
+def _stability(records: list[RunRecord]) -> RowStability:
+    found = {}
+    for name in RowStability.model_fields:
+        several = [getattr(record.stability, name) for record in records]
+        values = [value for value in several if value is not None]
+        worst = name in ("kl_max", "drawdown")
+        if values:
+            found[name] = rounded(float(np.max(values) if worst else statistics.iqm(values)))
+    return RowStability(**found)
 
 
-def _reward(values: Sequence[float]) -> Reward:
-    return intervals([values])[0]
+def _reward(values: Sequence[float | None]) -> Reward | None:
+    """The reward of values over seeds, None where there are none or one is missing."""
+    known = [value for value in values if value is not None]
+    return intervals([known])[0] if known and len(known) == len(values) else None
 
 
 def intervals(quantities: Sequence[Sequence[float]]) -> list[Reward]:
     """Returns the reward of each quantity, of which the values are over seeds."""
     return [
-        Reward(iqm=rounded(estimate), low=_optional(low), high=_optional(high))
+        Reward(iqm=rounded(estimate), low=rounded(low), high=rounded(high))
         for estimate, low, high in statistics.iqm_intervals(quantities)
     ]
 
@@ -477,13 +463,7 @@ def mean_rates(comparisons: Sequence[Sequence[Rates]]) -> list[Rate | None]:
 
 def rate(value: statistics.Estimate) -> Rate:
     """Returns an estimate rounded for a board."""
-    return Rate(
-        estimate=rounded(value.estimate), low=_optional(value.low), high=_optional(value.high)
-    )
-
-
-def _optional(value: float | None) -> float | None:
-    return None if value is None else rounded(value)
+    return Rate(estimate=rounded(value.estimate), low=rounded(value.low), high=rounded(value.high))
 
 
 def _deviation(values: list[float]) -> float | None:
@@ -494,6 +474,9 @@ def _deviation(values: list[float]) -> float | None:
     return rounded(deviation) if deviation > 1e-12 * max(map(abs, values)) else 0.0
 
 
-def rounded(value: float) -> float:
-    """Returns a number to six significant digits."""
-    return float(f"{value:.6g}") + 0.0
+Number = TypeVar("Number", float, float | None)
+
+
+def rounded(value: Number) -> Number:
+    """Returns a number to six significant digits, and never a negative zero."""
+    return value if value is None else float(f"{value:.6g}") + 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -15,6 +15,9 @@ from pairbench.leaderboard.columns import Column, Interval, Value, columns
 from pairbench.leaderboard.overall import Overall
 from pairbench.leaderboard.rows import Rate, Reward
 from pairbench.text import number, printable
+
+TEXTS = ("rank", "row", "algorithm", "regime", "configuration")
+"""Columns that are aligned on the left."""
 
 
 def percent(value: float) -> str:
@@ -64,10 +67,10 @@ def notes(board: Board) -> list[str]:
     ]
 
 
-def _cells(
-    board: Board, shown: list[Column], escape: Callable[[str], str] = str
-) -> list[list[str]]:
-    """One line of text per row; a row without a result shows its status in place of a rank.
+def _table(
+    board: Board, shown: list[Column], style: str, escape: Callable[[str], str] = str
+) -> str:
+    """A line for each row; one without a result shows its status in place of a rank.
 
     `escape` is applied to what others wrote (names), not to numbers.
     """
@@ -78,7 +81,25 @@ def _cells(
         if row.rank is None:
             texts[0] = "-" if row.status == "finished" else row.status
         lines.append(texts)
-    return lines
+    return _tabulated(
+        lines,
+        [escape(column.title) for column in shown],
+        style,
+        [place for place, column in enumerate(shown) if column.key in TEXTS],
+    )
+
+
+def _tabulated(
+    lines: list[list[str]], headings: list[str], style: str, left: Collection[int] = (0, 1)
+) -> str:
+    """A table of texts, those of the columns `left` aligned on the left."""
+    return tabulate(
+        lines,
+        headings,
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=["left" if place in left else "right" for place in range(len(headings))],
+    )
 
 
 def as_json(board: Board | Overall) -> str:
@@ -88,14 +109,7 @@ def as_json(board: Board | Overall) -> str:
 
 def as_table(board: Board) -> str:
     """Returns a board for a terminal: the brief columns, and a line for each row that needs one."""
-    shown = [column for column in columns(board) if column.brief]
-    table = tabulate(
-        _cells(board, shown),
-        headers=[column.title for column in shown],
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=["left" if c.key in ("rank", "row") else "right" for c in shown],
-    )
+    table = _table(board, [column for column in columns(board) if column.brief], "simple")
     legend = (
         "Interquartile mean over seeds [95% interval]; a row's rank is one more than the number of "
         "rows whose whole interval lies above its own."
@@ -106,13 +120,7 @@ def as_table(board: Board) -> str:
 def as_markdown(board: Board) -> str:
     """Returns a board with every column, and what they mean, as GitHub renders it."""
     shown = columns(board)
-    table = tabulate(
-        _cells(board, shown, markdown_text),
-        headers=[markdown_text(column.title) for column in shown],
-        tablefmt="pipe",
-        disable_numparse=True,
-        colalign=["left" if _is_text(c) else "right" for c in shown],
-    )
+    table = _table(board, shown, "pipe", markdown_text)
     parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board)), table]
     if notes(board):
         parts.append("\n".join(f"- {markdown_text(note)}" for note in notes(board)))
@@ -124,44 +132,28 @@ def as_markdown(board: Board) -> str:
 
 def as_latex(board: Board) -> str:
     """Returns the brief columns as a table of the package booktabs."""
-    shown = [column for column in columns(board) if column.brief]
-    table = tabulate(
-        _cells(board, shown),
-        headers=[column.title for column in shown],
-        tablefmt="latex_booktabs",
-        disable_numparse=True,
-        colalign=["left" if c.key in ("rank", "row") else "right" for c in shown],
-    )
+    table = _table(board, [column for column in columns(board) if column.brief], "latex_booktabs")
     return f"% {protocol_line(board)}\n% needs the package booktabs\n{table}\n"
 
 
 def as_csv(board: Board) -> str:
     """Returns every column at full precision; a value with an interval takes three columns."""
-    shown = columns(board)
-    header: list[str] = ["status"]
-    intervals = {
-        column.key
-        for column in shown
-        if any(isinstance(column.get(row), Interval) for row in board.rows)
-    }
-    for column in shown:
-        header += [
-            column.key,
-            *([f"{column.key}_low", f"{column.key}_high"] * (column.key in intervals)),
+    table: list[list[Any]] = [["status", *(row.status for row in board.rows)]]
+    for column in columns(board):
+        values = [column.get(row) for row in board.rows]
+        if column.key == "configuration":
+            values = [row.configuration for row in board.rows]
+        if not any(isinstance(value, Interval) for value in values):
+            table.append([column.key, *map(_plain, values)])
+            continue
+        ends = [
+            (middle(value), value.low, value.high) if isinstance(value, Interval) else (None,) * 3
+            for value in values
         ]
-    lines: list[list[Any]] = []
-    for row in board.rows:
-        line: list[Any] = [row.status]
-        for column in shown:
-            value = column.get(row)
-            if column.key not in intervals:
-                line.append(row.configuration if column.key == "configuration" else _plain(value))
-            elif isinstance(value, Interval):
-                line += [middle(value), value.low, value.high]
-            else:
-                line += [None, None, None]
-        lines.append([*line, _plain(row.reason)])
-    return _written([[*header, "reason"], *lines])
+        heads = (column.key, f"{column.key}_low", f"{column.key}_high")
+        table += map(list, zip(heads, *ends, strict=True))
+    table.append(["reason", *(_plain(row.reason) for row in board.rows)])
+    return _written(zip(*table, strict=True))
 
 
 def _written(lines: Iterable[Sequence[Any]]) -> str:
@@ -176,10 +168,6 @@ def _plain(value: Value) -> Any:
         return value
     text = printable(value)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
-
-
-def _is_text(column: Column) -> bool:
-    return column.key in ("rank", "row", "algorithm", "regime", "configuration")
 
 
 def markdown_text(text: str) -> str:
@@ -260,13 +248,8 @@ def overall_as_csv(board: Overall) -> str:
 
 
 def _overall(board: Overall, style: str, escape: Callable[[str], str] = str) -> str:
-    return tabulate(
-        [[escape(text) for text in line] for line in cells(board)],
-        headers=[escape(heading) for heading in headings(board)],
-        tablefmt=style,
-        disable_numparse=True,
-        colalign=["left", "left", *["right"] * (4 + len(board.scales))],
-    )
+    lines = [[escape(text) for text in line] for line in cells(board)]
+    return _tabulated(lines, [escape(heading) for heading in headings(board)], style)
 
 
 def _overall_notes(board: Overall) -> list[str]:

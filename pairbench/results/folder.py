@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pairbench.errors import PairBenchError
@@ -45,12 +44,7 @@ class RunFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
         """A folder's files stay as they are."""
 
 
@@ -106,15 +100,6 @@ class Store:
             PairBenchError: the folder is not writable or the disk is full, or a finished record is
                 there already.
         """
-        return self._write(record, series, texts)[0]
-
-    def _write(
-        self,
-        record: RunRecord,
-        series: Mapping[str, np.ndarray] | None,
-        texts: Mapping[str, list[str]] | None,
-    ) -> tuple[RunRecord, list[Path]]:
-        """Does what `write` does; returns the files that it has written, too."""
         path = self.path(record)
         written = []
         with writing_to(self.root):
@@ -130,19 +115,24 @@ class Store:
                 raise PairBenchError(
                     f"{path.parent} is a link out of the results folder: remove the link"
                 )
+            hashes = {}
             if series and len(next(iter(series.values()))):
                 written.append(path.with_suffix(".parquet"))
-                sha256 = write_series(written[-1], series)
-                record = record.model_copy(update={"series_sha256": sha256})
+                hashes["series_sha256"] = write_series(written[-1], series)
             if texts:
                 written.append(path.with_suffix(".texts.parquet"))
-                sha256 = write_texts(written[-1], texts)
-                record = record.model_copy(update={"texts_sha256": sha256})
+                hashes["texts_sha256"] = write_texts(written[-1], texts)
+            record = record.model_copy(update=hashes)
             data = as_json(record)
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
                 written.append(path)
-        return record, written
+        for path in written:
+            self._send(path)
+        return record
+
+    def _send(self, path: Path) -> None:
+        """Takes a file that was written; in a folder it is where it belongs."""
 
     def news(self) -> list[str]:
         """Returns what a user should know that has happened since the last call."""
@@ -225,23 +215,19 @@ def _set_aside(path: Path) -> Path:
 @contextmanager
 def writing_to(root: Path) -> Iterator[None]:
     """Turns what the file system refuses into one sentence."""
-    cause: BaseException
     try:
         yield
-    except OSError as error:
-        cause = error
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "is full" if full else f"cannot be written ({error.strerror or error})"
     except Exception as error:
-        # DuckDB reports a full disk in its own words
-        if type(error).__module__.partition(".")[0] not in ("duckdb", "_duckdb"):
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            text = str(error.strerror or error)
+        elif type(error).__module__.partition(".")[0] in ("duckdb", "_duckdb"):
+            text = " ".join(str(error).split())  # DuckDB reports a full disk in its own words
+            full = os.strerror(errno.ENOSPC) in text
+        else:
             raise
-        cause = error
-        text = " ".join(str(error).split())
-        what = "is full" if os.strerror(errno.ENOSPC) in text else f"cannot be written ({text})"
-    else:
-        return
-    raise PairBenchError(
-        f"results folder {root} {what}: every run that ended before is kept; "
-        "make room, or give another --results folder"
-    ) from cause
+        what = "is full" if full else f"cannot be written ({text})"
+        raise PairBenchError(
+            f"results folder {root} {what}: every run that ended before is kept; "
+            "make room, or give another --results folder"
+        ) from error

@@ -16,7 +16,6 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pairbench.results.files import atomic_write, read_untrusted, strict_json
@@ -59,12 +58,7 @@ class RunLog:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *about: object) -> None:
         self._stop.set()
         if self._path is not None:
             self._thread.join()

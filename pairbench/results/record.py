@@ -6,19 +6,13 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from pairbench.evaluation import Cost, Evaluation, Measure
+from pairbench.evaluation import Cost, Evaluation, Measure, Strict
 from pairbench.results.version1 import measures_of
 
 SCHEMA_VERSION = 2
 """1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them."""
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses unknown keys, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Budget(Strict):
@@ -84,19 +78,11 @@ class Tuning(Strict):
     study: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-def _by_hand(tuning: Tuning | None) -> bool:
-    return tuning is None
-
-
 class RunFields(Strict):
     """One cell of a grid, fully resolved: everything that decides what a run computes.
 
-    `row` is the name the suite gives it; it is the only field that is not part of the identity.
-    `tuning` decides nothing but is part of it: a row that a search has been spent on is another
-    than one set by hand, even where the search ends where the hand did.
-
     Attributes:
-        row: the row's name in its suite.
+        row: the row's name in its suite, the only field that is not part of the identity.
         algorithm: its registered name.
         algorithm_config: its settings, resolved.
         task: its registered name, with its variant.
@@ -104,7 +90,9 @@ class RunFields(Strict):
         task_version: raised whenever the same seed would give other numbers.
         protocol: what all rows of a board share.
         seed: of the run's random streams.
-        tuning: the search that chose the settings, if one did.
+        tuning: the search that chose the settings, if one did. It decides nothing but is part of
+            the identity: a row that a search has been spent on is another than one set by hand,
+            even where the search ends where the hand did.
     """
 
     row: str
@@ -115,7 +103,7 @@ class RunFields(Strict):
     task_config: dict[str, Any]
     protocol: Protocol
     seed: int = Field(ge=0)
-    tuning: Tuning | None = Field(default=None, exclude_if=_by_hand)
+    tuning: Tuning | None = Field(default=None, exclude_if=lambda tuning: tuning is None)
 
     @property
     def configuration(self) -> str:
@@ -142,7 +130,7 @@ IDENTIFYING = set(RunSpec.model_fields) - {"row"}
 """The fields that a run's identity is the digest of."""
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(Strict):
     """A point of the learning curve: what was spent, each way's mean score, and the measures.
 
     Attributes:
@@ -152,19 +140,15 @@ class CurvePoint(BaseModel):
         measures: anything else that the task reports, by name.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     steps: int
     labels: int
     gradient_steps: int
     reward: float
     means: dict[str, float]
-    measures: dict[str, float] = Field(
-        default_factory=dict, exclude_if=lambda measures: not measures
-    )
+    measures: dict[str, float] = Field(default_factory=dict, exclude_if=lambda found: not found)
 
 
-class Stability(BaseModel):
+class Stability(Strict):
     """How a run got there. None where a method has no such quantity.
 
     Attributes:
@@ -175,15 +159,13 @@ class Stability(BaseModel):
         drawdown: largest fall of the learning curve below its running maximum, in score units.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     gradient_noise: float | None = None
     kl_std: float | None = None
     kl_max: float | None = None
     drawdown: float | None = None
 
 
-class Failure(BaseModel):
+class Failure(Strict):
     """Why a run has no result.
 
     Attributes:
@@ -191,8 +173,6 @@ class Failure(BaseModel):
         message: what it said.
         iteration: when it came, if that is known.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: str
     message: str
@@ -243,14 +223,14 @@ class RunRecord(RunFields, _Heading):
     step_unit: str = "steps"
     scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
     measures: tuple[Measure, ...] = Field(default=(), exclude_if=lambda measures: not measures)
-    curve: list[CurvePoint] = []
+    curve: list[CurvePoint] = Field([])
     evaluation: Evaluation | None = None
     stability: Stability = Stability()
     cost: Cost = Cost()
     weights_sha256: str | None = None
     series_sha256: str | None = None
     texts_sha256: str | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
-    provenance: dict[str, Any] = {}
+    provenance: dict[str, Any] = Field({})
 
     @property
     def spec(self) -> RunSpec:

@@ -1,8 +1,8 @@
 """What a number of seeds can show: differences it would detect, and seeds a difference needs.
 
-Both are for Student's t-tests (paired, or of two independent rows), whose power is exact for normal
-scores. They plan; they decide nothing. What they say rests on a standard deviation estimated from
-few seeds, whose own standard error is a third of it at five seeds and a quarter at ten.
+Both are for Student's t-test of two rows over shared seeds, whose power is exact for normal scores.
+They plan; they decide nothing. What they say rests on a standard deviation estimated from few
+seeds, whose own standard error is a third of it at five seeds and a quarter at ten.
 """
 
 from __future__ import annotations
@@ -70,79 +70,60 @@ def detectable_shift(df: int, power: float = POWER, level: float = 0.95) -> floa
 
 
 def minimum_detectable_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    paired: bool = True,
-    power: float = POWER,
-    level: float = 0.95,
+    a: ArrayLike, b: ArrayLike, *, power: float = POWER, level: float = 0.95
 ) -> float:
     """Returns the least true difference of means that these seeds would find with `power`.
 
     Args:
         a: scores (n,) of one row by seed.
-        b: scores (m,) of the other; of the same seeds in the same order if `paired`.
-        paired: whether what the seeds share is taken out.
+        b: scores (n,) of the other, of the same seeds in the same order.
         power: chance of finding the difference, two-sided at 1 - `level`.
         level: coverage of the interval, or one less the chance of a false alarm.
 
     Raises:
-        ValueError: if a row has fewer than two seeds, or paired rows differ in length.
+        ValueError: if a row has fewer than two seeds, or the rows differ in length.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 1 or y.ndim != 1 or min(len(x), len(y)) < 2:
         raise ValueError("a detectable difference needs at least two seeds of each row")
-    if paired:
-        if x.shape != y.shape:
-            raise ValueError(f"paired rows need the same seeds, not {len(x)} and {len(y)}")
-        error, df = float(np.std(x - y, ddof=1)) / math.sqrt(len(x)), len(x) - 1
-    else:
-        error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
-        df = len(x) + len(y) - 2
-    return error * detectable_shift(df, power, level)
+    if x.shape != y.shape:
+        raise ValueError(f"paired rows need the same seeds, not {len(x)} and {len(y)}")
+    error = float(np.std(x - y, ddof=1)) / math.sqrt(len(x))
+    return error * detectable_shift(len(x) - 1, power, level)
 
 
 def seeds_needed(
-    difference: float,
-    deviation: float,
-    *,
-    paired: bool = True,
-    power: float = POWER,
-    level: float = 0.95,
+    difference: float, deviation: float, *, power: float = POWER, level: float = 0.95
 ) -> int | None:
-    """Returns how many seeds (of each row) find a true difference of means with `power`.
+    """Returns how many shared seeds find a true difference of means with `power`.
+
+    No fewer than the least number at which the exact sign-flip test can be significant, which is
+    six at 95%. None beyond 10,000, and so for a difference of zero.
 
     Args:
         difference: the difference to find, in score units; its sign does not matter.
-        deviation: standard deviation over seeds, of the paired differences if `paired`, else of one
-            row (the root mean square of the two).
-        paired: whether rows share their seeds. Then no fewer than the least number at which the
-            exact sign-flip test can be significant: six at 95%.
+        deviation: standard deviation over seeds of the paired differences.
         power: chance of finding the difference.
         level: one less the chance of a false alarm, two-sided.
-
-    Returns:
-        The least number of seeds; None beyond 10,000, and so for a difference of zero.
 
     Raises:
         ValueError: if a number is not finite or the deviation is negative.
     """
     if not (math.isfinite(difference) and math.isfinite(deviation)) or deviation < 0:
         raise ValueError("seeds are counted for a finite difference and a deviation of at least 0")
-    least = max(2, math.ceil(1 - math.log2(1 - level) - 1e-9)) if paired else 2
+    least = max(2, math.ceil(1 - math.log2(1 - level) - 1e-9))
     if difference == 0:
         return None
     if deviation == 0:
         return least
 
     def enough(seeds: int) -> bool:
-        error = deviation * math.sqrt((1 if paired else 2) / seeds)
-        df = seeds - 1 if paired else 2 * seeds - 2
-        return power_of_t_test(abs(difference) / error, df, level) >= power
+        error = deviation * math.sqrt(1 / seeds)
+        return power_of_t_test(abs(difference) / error, seeds - 1, level) >= power
 
     # The normal approximation is a few seeds short; walk from there.
     z = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(power)
-    about = (1 if paired else 2) * (z * deviation / difference) ** 2
+    about = (z * deviation / difference) ** 2
     if about > MOST_SEEDS:
         return None
     seeds = max(least, int(about))

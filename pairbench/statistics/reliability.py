@@ -17,24 +17,16 @@ TAIL = 0.05
 """The share of worst values that a conditional value at risk averages, as in the paper."""
 
 
-def differences(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
+def differences(curves: ArrayLike) -> Array:
     """Returns the changes between successive points of curves (..., P), the trend removed.
 
-    With `times` (P,), increasing, they are changes per unit of time, and curves measured at
-    different intervals can be compared.
-
     Raises:
-        ValueError: if there are fewer than two points, or the times do not fit or do not increase.
+        ValueError: if there are fewer than two points.
     """
     values = np.asarray(curves, dtype=np.float64)
     if not values.ndim or values.shape[-1] < 2:
         raise ValueError("changes along a learning curve need at least two points")
-    if times is None:
-        return np.asarray(np.diff(values))
-    at = np.asarray(times, dtype=np.float64)
-    if at.shape != values.shape[-1:] or (np.diff(at) <= 0).any():
-        raise ValueError("a learning curve needs one time per point, each later than the last")
-    return np.asarray(np.diff(values) / np.diff(at))
+    return np.asarray(np.diff(values))
 
 
 def conditional_value_at_risk(values: ArrayLike, tail: float = TAIL) -> Array:
@@ -52,22 +44,21 @@ def conditional_value_at_risk(values: ArrayLike, tail: float = TAIL) -> Array:
     return np.asarray(np.where(worst, array, 0.0).sum(axis=-1) / worst.sum(axis=-1))
 
 
-def dispersion_across_time(curves: ArrayLike, times: ArrayLike | None = None) -> Array:
+def dispersion_across_time(curves: ArrayLike) -> Array:
     """Returns the interquartile range of a run's changes between evaluations: how much it jitters.
 
-    A steady climb, however steep, has none. The paper's DT, of each of the curves (..., P); see
-    `differences` for the times.
+    A steady climb, however steep, has none. The paper's DT, of each of the curves (..., P).
     """
-    high, low = np.quantile(differences(curves, times), [0.75, 0.25], axis=-1)
+    high, low = np.quantile(differences(curves), [0.75, 0.25], axis=-1)
     return np.asarray(high - low)
 
 
-def short_term_risk(curves: ArrayLike, times: ArrayLike | None = None, tail: float = TAIL) -> Array:
+def short_term_risk(curves: ArrayLike, tail: float = TAIL) -> Array:
     """Returns the mean of a run's worst changes between evaluations: lower is worse.
 
     The paper's SRT, the conditional value at risk of `differences`, of each of the curves (..., P).
     """
-    return conditional_value_at_risk(differences(curves, times), tail)
+    return conditional_value_at_risk(differences(curves), tail)
 
 
 def dispersion_across_runs(curves: ArrayLike) -> Array:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_serializer
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets
-from pairbench.authoring import checks as contract
+from pairbench.authoring import situations as contract
 from pairbench.authoring.checks import NAMES, Finding, check
 from pairbench.batch import Batch, Signal, pick
 from pairbench.cli.main import main

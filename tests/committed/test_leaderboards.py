@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pairbench.leaderboard import write_site
 from pairbench.papers.claims import write_site as write_claims
-from pairbench.papers.replication import replicate
-from pairbench.papers.replication import write_site as write_replication
+from pairbench.papers.replication import replicate, write_site as write_replication
 from pairbench.results.load import load_records, load_series
 from pairbench.results.marks import marks
 from pairbench.results.record import RunRecord

@@ -13,14 +13,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pairbench.errors import PairBenchError
-from pairbench.experiments.status import look
-from pairbench.experiments.status import render as render_status
-from pairbench.experiments.submission import copy
-from pairbench.experiments.submission import look as look_at
+from pairbench.experiments.status import look, render as render_status
+from pairbench.experiments.submission import copy, look as look_at
 from pairbench.leaderboard import FORMATS, build, render, write_site
 from pairbench.results.columns import read_series, read_texts
 from pairbench.results.files import strict_json

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import expand, load_suite, parse_seeds

@@ -26,8 +26,7 @@ from pairbench.evaluation import Evaluation
 from pairbench.experiments.reproduce import rebuild
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import plan
-from pairbench.language import session as language_session
-from pairbench.language import task as language_task
+from pairbench.language import session as language_session, task as language_task
 from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.judging import judge
@@ -244,8 +243,8 @@ def test_offline_pairs_are_the_data_sets_own() -> None:
     batch = session.collect(0).check()
     assert batch.pairs is not None
     assert batch.pairs.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    chosen = {pair.chosen for pair in session.materials.data.split()["policy"]}
-    rejected = {pair.rejected for pair in session.materials.data.split()["policy"]}
+    chosen = {pair.chosen for pair in session.task.data.split()["policy"]}
+    rejected = {pair.rejected for pair in session.task.data.split()["policy"]}
     for row, text in enumerate(session._texts(batch.responses)):
         assert any(whole.startswith(text) for whole in (rejected if row % 2 else chosen))
     assert (session.cost.comparisons, session.cost.steps) == (4, int(batch.mask.sum()))

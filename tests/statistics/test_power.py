@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pairbench import statistics
 from pairbench.seeding import generator
@@ -14,21 +13,12 @@ FEW = settings(max_examples=25, deadline=None)
 
 
 @pytest.mark.parametrize(
-    ("effect", "paired", "seeds"),
-    [
-        # Cohen (1988), tables 2.4.1: two samples, two-sided .05, power .80.
-        (0.2, False, 394),  # 393 in his table, which rounds the normal approximation
-        (0.5, False, 64),
-        (0.8, False, 26),
-        # The same effects of one sample, as G*Power 3.1 prints them.
-        (0.2, True, 199),
-        (0.5, True, 34),
-        (0.8, True, 15),
-    ],
+    ("effect", "seeds"),
+    [(0.2, 199), (0.5, 34), (0.8, 15)],  # of one sample, two-sided .05, as G*Power 3.1 prints them
 )
-def test_published_numbers_of_seeds(effect: float, paired: bool, seeds: int) -> None:
-    assert statistics.seeds_needed(effect, 1.0, paired=paired) == seeds
-    assert statistics.seeds_needed(-3 * effect, 3.0, paired=paired) == seeds
+def test_published_numbers_of_seeds(effect: float, seeds: int) -> None:
+    assert statistics.seeds_needed(effect, 1.0) == seeds
+    assert statistics.seeds_needed(-3 * effect, 3.0) == seeds
 
 
 def test_published_powers() -> None:
@@ -49,9 +39,6 @@ def test_minimum_detectable_difference_by_hand() -> None:
     a, b = [11.0, 22.0, 33.0], [10.0, 20.0, 30.0]
     paired = statistics.minimum_detectable_difference(a, b)
     assert paired == pytest.approx(shift / 3**0.5)
-    # Apart, variances 121 and 100 over three seeds each, at four df.
-    apart = statistics.minimum_detectable_difference(a, b, paired=False)
-    assert apart == pytest.approx((221 / 3) ** 0.5 * statistics.detectable_shift(4))
     for one, other in (([1.0], [2.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])):
         with pytest.raises(ValueError, match="seeds"):
             statistics.minimum_detectable_difference(one, other)
@@ -62,7 +49,6 @@ def test_seeds_at_the_ends() -> None:
     assert statistics.seeds_needed(1e-6, 1.0) is None
     assert statistics.seeds_needed(9.0, 0.0) == 6  # 2 / 2^5 is above 5%, 2 / 2^6 is not
     assert statistics.seeds_needed(9.0, 0.1) == 6
-    assert statistics.seeds_needed(9.0, 0.0, paired=False) == 2
     with pytest.raises(ValueError, match="finite"):
         statistics.seeds_needed(float("nan"), 1.0)
 

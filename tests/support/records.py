@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pairbench.evaluation import Cost, Evaluation
-from pairbench.language.measures import MEASURES
+from pairbench.language.task import MEASURES
 from pairbench.results.record import CurvePoint, Failure, Protocol, RunRecord, RunSpec, Stability
 from pairbench.seeding import generator
 

@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Strict
 from pairbench.experiments.suite import Suite
 from pairbench.results.files import read_untrusted, strict_json
-from pairbench.results.record import Protocol, RunRecord, Strict, digest
+from pairbench.results.record import Protocol, RunRecord, digest
 from pairbench.space import Setting
 
 SCHEMA_VERSION = 1

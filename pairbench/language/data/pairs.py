@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pairbench.errors import PairBenchError
 
@@ -25,25 +25,18 @@ ROLES = ("user", "assistant", "system")
 SPLITS: tuple[Split, ...] = ("policy", "proxy", "gold", "evaluation")
 SHARES: Mapping[Split, float] = {"policy": 0.45, "proxy": 0.25, "gold": 0.20, "evaluation": 0.10}
 
-# Why a row is dropped; the first that applies is the one counted.
-FIRST_TURN = "first turn not the user's"
-NO_SHARED_PROMPT = "no shared prompt"  # not one answer each to one and the same prompt
-NOT_ALTERNATING = "turns do not alternate"  # user and assistant, and the prompt ends with the user
-EMPTY_TURN = "empty turn in the prompt"
-EMPTY_SIDE = "empty side"
-IDENTICAL_SIDES = "identical sides"
-SCORE_TIE = "score tie"
-SCORE_REVERSED = "score against the label"
-REASONS = (
-    FIRST_TURN,
-    NO_SHARED_PROMPT,
-    NOT_ALTERNATING,
-    EMPTY_TURN,
-    EMPTY_SIDE,
-    IDENTICAL_SIDES,
-    SCORE_TIE,
-    SCORE_REVERSED,
-)
+Reason = Literal[
+    "first turn not the user's",
+    "no shared prompt",  # not one answer each to one and the same prompt
+    "turns do not alternate",  # user and assistant, and the prompt ends with the user
+    "empty turn in the prompt",
+    "empty side",
+    "identical sides",
+    "score tie",
+    "score against the label",
+]
+"""Why a row is dropped; the first that applies is the one counted."""
+
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _MARKERS = ("\n\nHuman:", "\n\nAssistant:")
@@ -80,7 +73,7 @@ class Preferences:
     Attributes:
         name: of the data set.
         pairs: the pairs that are left, in the order of the rows.
-        dropped: how many rows were dropped, by reason (`REASONS`); reasons with none are absent.
+        dropped: how many rows were dropped, by `Reason`; reasons with none are absent.
         revision: the hub's commit, "local" for a folder or file, "toy-<version>" for ours.
         sha256: of the pairs' content, whatever their ids and order.
     """
@@ -220,10 +213,10 @@ def clean(rows: Iterable[RawPair]) -> tuple[list[Pair], dict[str, int]]:
             pairs.append(outcome)
         else:
             dropped[outcome] += 1
-    return pairs, {reason: dropped[reason] for reason in REASONS if dropped[reason]}
+    return pairs, {reason: dropped[reason] for reason in get_args(Reason) if dropped[reason]}
 
 
-def _pair(row: RawPair) -> Pair | str:
+def _pair(row: RawPair) -> Pair | Reason:
     """Returns the row's pair, or the reason for which it is dropped."""
     dialogue = _dialogue(row, "chosen"), _dialogue(row, "rejected")
     shared = _shared(*dialogue)
@@ -232,19 +225,19 @@ def _pair(row: RawPair) -> Pair | str:
     prompt, chosen, rejected = shared
     high, low = _score(row, "score_chosen"), _score(row, "score_rejected")
     if not chosen or not rejected:
-        return EMPTY_SIDE
+        return "empty side"
     if chosen == rejected:
-        return IDENTICAL_SIDES
+        return "identical sides"
     if high is not None and low is not None and high <= low:
-        return SCORE_TIE if high == low else SCORE_REVERSED
+        return "score tie" if high == low else "score against the label"
     return Pair(row.id, row.source, prompt, chosen, rejected, high, low)
 
 
-def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | str:
+def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | Reason:
     """Splits two dialogues into the prompt they share and the answer of each, or says why not."""
     for dialogue in (chosen, rejected):
         if next((role for role, _ in dialogue if role != "system"), None) != "user":
-            return FIRST_TURN
+            return "first turn not the user's"
     n = next(
         (k for k, (one, other) in enumerate(zip(chosen, rejected)) if one != other),
         min(len(chosen), len(rejected)),
@@ -253,15 +246,15 @@ def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...],
         n -= 1
     for dialogue in (chosen, rejected):
         if len(dialogue) != n + 1 or dialogue[n][0] != "assistant":
-            return NO_SHARED_PROMPT
+            return "no shared prompt"
     prompt = tuple(chosen[:n])
     talk = prompt[1:] if prompt[0][0] == "system" else prompt
     if len(talk) % 2 == 0 or any(
         role != ("user", "assistant")[k % 2] for k, (role, _) in enumerate(talk)
     ):
-        return NOT_ALTERNATING
+        return "turns do not alternate"
     if not all(text for _, text in prompt):
-        return EMPTY_TURN
+        return "empty turn in the prompt"
     return prompt, chosen[n][1], rejected[n][1]
 
 

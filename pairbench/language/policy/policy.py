@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,19 +26,6 @@ from pairbench.language.policy.scoring import (
     scores,
 )
 from pairbench.policy import ParameterGroup, PolicyOutput
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters (arXiv 2106.09685) on every linear layer but the head.
-
-    Attributes:
-        rank: r.
-        alpha: the update is scaled by alpha / r.
-    """
-
-    rank: int = 16
-    alpha: int = 32
 
 
 class LanguagePolicy:
@@ -65,7 +51,7 @@ class LanguagePolicy:
         seed: int = 0,
         critic: bool = False,
         reference: bool = True,
-        lora: Lora | None = None,
+        lora_rank: int = 0,
         bf16: bool = False,
         micro_rows: int | None = None,
         min_length: int = 0,
@@ -82,7 +68,8 @@ class LanguagePolicy:
                 stays in the head: the value loss moves no weight of the policy.
             reference: keep the initial weights for `reference_logp`: as a copy, or, with adapters,
                 by disabling them.
-            lora: train adapters only, or None to train every weight.
+            lora_rank: r of low-rank adapters (arXiv 2106.09685) on every linear layer but the
+                head, whose update is scaled by 2; they alone are trained. 0 trains every weight.
             bf16: compute in bfloat16 (weights that are trained stay float32).
             micro_rows: work on at most so many rows at a time (at least a whole group), or None.
                 The gradient is the same: the backward pass computes each chunk again.
@@ -95,7 +82,7 @@ class LanguagePolicy:
         Raises:
             PairBenchError: the model cannot be used this way.
         """
-        if lora is not None and bf16:
+        if lora_rank and bf16:
             model.to(torch.bfloat16)
         model.to(device).eval()
         self.eos = eos
@@ -110,16 +97,16 @@ class LanguagePolicy:
         )
         self._adapters: Any = None
         self._reference: Any = None
-        if lora is not None:
-            self._adapters = _with_adapters(model, lora, seed)
+        if lora_rank:
+            self._adapters = _with_adapters(model, lora_rank, seed)
         elif reference:
             self._reference = copy.deepcopy(model).requires_grad_(False)
         self._has_reference = reference
-        self.model = model if lora is None else self._adapters.get_base_model()
+        self.model = self._adapters.get_base_model() if lora_rank else model
         self._trained = {
             name: parameter
             for name, parameter in self.model.named_parameters()
-            if lora is None or parameter.requires_grad
+            if not lora_rank or parameter.requires_grad
         }
         for parameter in self._trained.values():
             parameter.requires_grad_(True)
@@ -251,13 +238,11 @@ class LanguagePolicy:
             )
 
 
-def _with_adapters(model: Any, lora: Lora, seed: int) -> Any:
+def _with_adapters(model: Any, rank: int, seed: int) -> Any:
     """Returns the peft model around `model`, whose adapters depend on `seed` alone."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear"
-    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear")
     with torch.random.fork_rng():
         wrapped = get_peft_model(model, config).eval()
     generator = seeding.generator(seed, "init/adapters")

@@ -38,12 +38,7 @@ def scores(
 ) -> Tensor:
     """Returns (K, B, T) of what `what` computes at each real token, 0 where the mask is 0.
 
-    Args:
-        model: a transformers causal LM.
-        how: it is run.
-        rows: the completions.
-        what: computes K numbers of each token.
-        trained: tensors that a gradient is wanted of, where the rows are worked on in chunks.
+    `trained` are the tensors that a gradient is wanted of, where rows are worked on in chunks.
 
     Raises:
         PairBenchError: see `Execution.check_rows`.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,6 @@ VERSION = 2  # raise it when the same texts and settings would give other weight
 
 Text = tuple[str, str]
 """A prompt, ready for the tokenizer, and the answer to it."""
-
-Report = Callable[[int, int, float], None]
-"""Called with the steps done, their total, and the last training loss (nats per token)."""
 
 
 class Tiny(BaseModel):
@@ -60,9 +57,7 @@ class Tiny(BaseModel):
     seed: int = Field(0, ge=0)
 
 
-def train_tiny(
-    sft: Sequence[Text], settings: Tiny | None = None, progress: Report | None = None
-) -> Path:
+def train_tiny(sft: Sequence[Text], settings: Tiny | None = None) -> Path:
     """Returns the folder of the tiny model for these texts and settings, training it if need be.
 
     One prompt in twenty, chosen by hash, is held out; the card has the perplexity there. Several
@@ -82,17 +77,15 @@ def train_tiny(
         "texts_sha256": content.hexdigest(),
     }
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
-    return cached(f"tiny-{key}", recipe, partial(_train, sft, settings, progress))
+    return cached(f"tiny-{key}", recipe, partial(_train, sft, settings))
 
 
 def _held_out(prompt: str) -> bool:
     return hashlib.sha256(f"held out:{prompt}".encode()).digest()[0] < 256 / 20
 
 
-def _train(
-    sft: Sequence[Text], settings: Tiny, progress: Report | None, folder: Path
-) -> dict[str, Any]:
-    """Trains tokenizer and model into `folder`; returns what the card is to say of it."""
+def _train(sft: Sequence[Text], settings: Tiny, folder: Path) -> dict[str, Any]:
+    """Trains tokenizer and model into `folder`; returns facts for the card."""
     used = [text for text in sft if not _held_out(text[0])]
     held = [text for text in sft if _held_out(text[0])]
     if len(used) < 2:
@@ -126,14 +119,11 @@ def _train(
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * _schedule(step, steps, settings.warmup)
         losses = _losses(model, batch, [1] * len(batch))
-        loss = losses.mean()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         tokens += len(losses)
-        if progress is not None:
-            progress(step + 1, steps, float(loss.detach()))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     facts: dict[str, Any] = {

@@ -7,10 +7,11 @@ import copy
 import random
 import tempfile
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -21,9 +22,12 @@ from pairbench.algorithm import AlgorithmConfig, External, Method
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.language.data.pairs import prompt_text
 from pairbench.language.model_cache import quiet
-from pairbench.language.session import LanguageSession
+from pairbench.language.policy.encoding import real_ids
 from pairbench.seeding import derive
 from pairbench.training.run import Run
+
+if TYPE_CHECKING:  # the session loads evaluate, which listing this row must not
+    from pairbench.language.session import LanguageSession
 
 LIMIT = "gradient_steps"
 """The limit of the budget (a field of `Budget`) without which no trainer knows when to end."""
@@ -129,12 +133,8 @@ def fit(
     are copied into the run's policy. It saves, logs and reports nothing.
 
     Args:
-        run: the run.
         name: of the row, for messages, and for the seed that TRL is given.
-        config: sizes and optimiser.
-        trainer: returns TRL's trainer, ready to train.
-        account: counts what an iteration (from 0), which has just ended, spent beyond gradient
-            steps.
+        trainer, account: see `TRLRow`.
 
     Raises:
         PairBenchError: TRL is missing, or the task trains adapters or in bfloat16.
@@ -209,13 +209,41 @@ def fit(
             },
             shared={
                 "model": str(model),
-                "processing_class": copy.deepcopy(session.materials.model.tokenizer),
+                "processing_class": copy.deepcopy(session.task.language_model.tokenizer),
             },
         )
         theirs = trainer(job)
         theirs.remove_callback(transformers.PrinterCallback)
         theirs.add_callback(Account())
         theirs.train()
+
+
+class TRLRow(External):
+    """A method as TRL trains it, on the task's model, prompts and budget, in float32 on the CPU.
+
+    A reference model is loaded as the initial weights are where the method has one; gradient
+    checkpointing is off.
+    """
+
+    kinds = ("language",)
+    packages = PACKAGES
+    limit = LIMIT
+
+    class Config(TRLConfig):
+        """Sizes and optimiser; a row adds the settings of TRL's configuration by TRL's names."""
+
+    config: Config
+
+    @abstractmethod
+    def trainer(self, job: Job) -> Any:
+        """Returns TRL's trainer, ready to train."""
+
+    @abstractmethod
+    def account(self, job: Job, iteration: int) -> None:
+        """Counts what `iteration` (from 0), which has just ended, spent beyond gradient steps."""
+
+    def fit(self, run: Run) -> None:
+        fit(run, self.name, self.config, self.trainer, self.account)
 
 
 class Silent:
@@ -247,11 +275,11 @@ def completions_trainer(
     import trl
 
     session, cost = job.session, job.run.cost
-    judge, config_of_task = session.materials.proxy, session.config
+    judge, config_of_task = session.task.proxy, session.config
     length = config_of_task.completion_tokens
     assert judge is not None  # the task's skip() sees to it
     pairs = [session.training.pairs[row] for row in job.rows.ravel()]
-    texts = [prompt_text(pair.prompt, session.materials.model.tokenizer) for pair in pairs]
+    texts = [prompt_text(pair.prompt, session.task.language_model.tokenizer) for pair in pairs]
 
     def reward(
         completions: list[str], completion_ids: list[list[int]], pair: list[int], **rest: Any
@@ -291,41 +319,28 @@ def completions_trainer(
     return trainer
 
 
-@dataclass(frozen=True)
-class Ids:
-    """The data set's pairs of a run as token ids, cut as the task cuts them, for TRL's data sets.
+def pairs_as_ids(job: Job, epochs: int) -> tuple[dict[str, list[list[int]]], list[int]]:
+    """Returns the pairs of `job.rows` in that order, cut as the task cuts them, for TRL.
 
-    Attributes:
-        columns: "prompt", "chosen" and "rejected", lists of ids, `epochs` times an iteration.
-        tokens: of both answers of all pairs, per iteration.
+    That is the columns "prompt", "chosen" and "rejected", lists of ids, `epochs` times an
+    iteration, and the number of tokens of both answers of all pairs, per iteration.
     """
-
-    columns: dict[str, list[list[int]]]
-    tokens: list[int]
-
-
-def pairs_as_ids(job: Job, epochs: int) -> Ids:
-    """Returns the pairs of `job.rows`, in that order."""
     columns: dict[str, list[list[int]]] = {"prompt": [], "chosen": [], "rejected": []}
     tokens = []
     for rows in job.rows:
         batch = job.session.offline_pairs(job.session.training.take(rows))
-        contexts, answers = _lists(batch.contexts), _lists(batch.responses)
+        contexts, answers = real_ids(batch.contexts), real_ids(batch.responses)
         tokens.append(int(batch.mask.sum()))
         for _ in range(epochs):
             columns["prompt"] += contexts[::2]
             columns["chosen"] += answers[::2]
             columns["rejected"] += answers[1::2]
-    return Ids(columns, tokens)
+    return columns, tokens
 
 
 def prompts_as_ids(job: Job, texts: Sequence[str]) -> dict[str, list[int]]:
     """Returns the task's ids of each prompt of `job.rows`, by its text: `texts` in their order."""
-    return dict(zip(texts, _lists(job.session.training.ids[job.rows.ravel()])))
-
-
-def _lists(ids: torch.Tensor) -> list[list[int]]:
-    return [[token for token in row if token >= 0] for row in ids.tolist()]
+    return dict(zip(texts, real_ids(job.session.training.ids[job.rows.ravel()])))
 
 
 def _hand_over(model: Any, run: Run) -> None:

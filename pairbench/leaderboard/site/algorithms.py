@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.site.names import algorithm_anchor
-from pairbench.leaderboard.site.pages import environment
+from pairbench.leaderboard.site.pages import filled
 from pairbench.leaderboard.text import cell
 from pairbench.registry import get_algorithm
 
@@ -35,19 +35,19 @@ def algorithms_page(boards: Sequence[Board], stems: Sequence[str]) -> str:
         {"name": name, "anchor": algorithm_anchor(name), "rows": found, **_described(name)}
         for name, found in sorted(rows.items())
     ]
-    return environment().get_template("algorithms.html.j2").render(algorithms=algorithms)
+    return filled("algorithms", algorithms=algorithms)
 
 
 def _described(name: str) -> dict[str, Any]:
     """Returns what an algorithm's own file says of it, or why it cannot be had here."""
-    nothing: dict[str, Any] = {"source": "", "where": "", "about": [], "parts": [], "settings": []}
-    nothing |= {"kinds": [], "missing": None}
     try:
         cls = get_algorithm(name)
     except PairBenchError as error:
-        return {**nothing, "missing": str(error)}
+        lists: dict[str, Any] = {key: [] for key in ("about", "parts", "kinds", "settings")}
+        return {"missing": str(error), "source": "", "where": "", **lists}
     kinds = list(cls.presets)
-    return nothing | {
+    return {
+        "missing": None,
         "source": cls.source,
         "where": f"{cls.__module__}:{cls.__qualname__}",
         "about": _paragraphs(inspect.getdoc(cls) or ""),

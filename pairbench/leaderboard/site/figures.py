@@ -6,22 +6,25 @@ same again, so that a print in grey can be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, build
-from pairbench.leaderboard.overall import overall
+from pairbench.leaderboard.overall import OverallRow, overall
 from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.pages import distance_axis, frontier, profile, score_name
 from pairbench.results.files import atomic_write
 from pairbench.results.record import RunRecord
 from pairbench.text import did_you_mean, printable
+
+AnyRow = TypeVar("AnyRow", Row, OverallRow)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
@@ -89,7 +92,8 @@ def draw(
         else:
             board = build(kept, task)[0]
             stem = f"{board.slug}-{kind}"
-            KINDS[kind](figure, board, _chosen(board, rows))
+            there = {row.row: row for row in board.rows if row.reward is not None}
+            KINDS[kind](figure, board, _chosen(there, rows, f"with results on {board.title}"))
         path = out or Path(f"{stem}.pdf")
         suffix = path.suffix.lower()
         if suffix not in UNDATED:
@@ -103,20 +107,17 @@ def draw(
     return path
 
 
-def _chosen(board: Board, names: Sequence[str]) -> list[Row]:
-    there = {row.row: row for row in board.rows if row.reward is not None}
+def _chosen(there: Mapping[str, AnyRow], names: Sequence[str], where: str) -> list[AnyRow]:
     for name in names:
         if name not in there:
-            raise PairBenchError(
-                f"no row {name!r} with results on {board.title}{did_you_mean(name, there)}"
-            )
+            raise PairBenchError(f"no row {name!r} {where}{did_you_mean(name, there)}")
     return [there[name] for name in names or there]
 
 
-def _styles(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def _styles(rows: Sequence[Row | OverallRow]) -> dict[str, dict[str, Any]]:
     """A line's look by row: colours first, then line styles; floors in grey."""
-    trained = [row.row for row in rows if not row.floor]
-    looks = {row.row: dict(FLOOR) for row in rows}
+    looks: dict[str, dict[str, Any]] = {row.row: dict(FLOOR) for row in rows}
+    trained = [row.row for row in rows if not (isinstance(row, Row) and row.floor)]
     for k, name in enumerate(trained):
         line = LINES[(k // len(COLOURS)) % len(LINES)]
         looks[name] = {"color": COLOURS[k % len(COLOURS)], "linestyle": line}
@@ -135,9 +136,8 @@ def _curves(figure: Figure, board: Board, rows: list[Row]) -> None:
             continue
         steps = [point.steps for point in row.curve]
         (lines[row.row],) = axes.plot(steps, [point.iqm for point in row.curve], **look)
-        if len(rows) <= BANDS and all(point.low is not None for point in row.curve):
-            low, high = ([getattr(p, end) for p in row.curve] for end in ("low", "high"))
-            axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        if len(rows) <= BANDS:
+            _band(axes, steps, row.curve, look)
     axes.set_xlim(left=0)
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
     axes.set_xlabel(board.step_unit)
@@ -176,14 +176,23 @@ def _profile(figure: Figure, board: Board, rows: list[Row]) -> None:
     for row, points in found:
         levels, shares = [level for level, _ in points], [share for _, share in points]
         (lines[row.row],) = axes.plot(levels, [s.estimate for s in shares], **looks[row.row])
-        if len(found) <= BANDS and all(share.low is not None for share in shares):
-            low, high = ([getattr(share, end) for share in shares] for end in ("low", "high"))
-            axes.fill_between(levels, low, high, color=lines[row.row].get_color(), alpha=0.15,
-                              linewidth=0)  # fmt: skip
+        if len(found) <= BANDS:
+            _band(axes, levels, shares, looks[row.row])
+    _end_profile(figure, axes, score_name(board), lines)
+
+
+def _end_profile(figure: Figure, axes: Axes, score: str, lines: dict[str, Any]) -> None:
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel(f"{score_name(board)}: x")
+    axes.set_xlabel(f"{score}: x")
     axes.set_ylabel("share of runs above x")
     _legend(figure, lines)
+
+
+def _band(axes: Axes, places: list[float], points: Sequence[Any], look: dict[str, Any]) -> None:
+    """The intervals of points that all have one, behind their line."""
+    if all(point.low is not None for point in points):
+        low, high = ([getattr(point, end) for point in points] for end in ("low", "high"))
+        axes.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _overall_profile(figure: Figure, records: list[RunRecord], names: Sequence[str]) -> None:
@@ -193,22 +202,14 @@ def _overall_profile(figure: Figure, records: list[RunRecord], names: Sequence[s
             "there is no profile over tasks: it needs two tasks with an untrained row, and two "
             "trained rows that have finished on both"
         )
-    there = {row.row: row for row in board.rows}
-    for name in names:
-        if name not in there:
-            raise PairBenchError(f"no row {name!r} on all tasks{did_you_mean(name, there)}")
+    rows = _chosen({row.row: row for row in board.rows}, names, "on all tasks")
+    looks = _styles(rows)
     axes = figure.add_subplot()
     lines = {}
-    for k, name in enumerate(names or there):
-        shares = [share.estimate for share in there[name].profile]
-        (lines[name],) = axes.plot(
-            board.levels, shares, color=COLOURS[k % len(COLOURS)],
-            linestyle=LINES[(k // len(COLOURS)) % len(LINES)],
-        )  # fmt: skip
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("normalised score: x")
-    axes.set_ylabel("share of runs above x")
-    _legend(figure, lines)
+    for row in rows:
+        shares = [share.estimate for share in row.profile]
+        (lines[row.row],) = axes.plot(board.levels, shares, **looks[row.row])
+    _end_profile(figure, axes, "normalised score", lines)
 
 
 def _frontier(figure: Figure, board: Board, rows: list[Row]) -> None:

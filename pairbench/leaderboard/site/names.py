@@ -9,8 +9,8 @@ from pairbench.results.record import digest
 
 OVERALL = "overall"
 
-SITE_FORMATS = {"md": "markdown", "json": "json", "html": "html"}
-"""Of each board, by suffix; a command gives the others."""
+SITE_FORMATS = {"md": "markdown", "json": "json"}
+"""Of each board, by suffix, beside its page; a command gives the others."""
 
 
 def slugs(boards: Sequence[Board]) -> list[str]:

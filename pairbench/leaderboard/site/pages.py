@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -55,32 +55,29 @@ def board_page(
             strips without.
     """
     shown = columns(board)
-    return (
-        environment()
-        .get_template("board.html.j2")
-        .render(
-            board=board,
-            linked=linked,
-            columns=[_column(column, board) for column in shown],
-            groups=_groups(shown),
-            rows=[_row(row, shown, board) for row in board.rows],
-            regimes=sorted({row.regime for row in board.rows if row.regime}),
-            summary=summary(board),
-            curves=_curves(board),
-            frontier=_frontier(board),
-            distance=getattr(with_role(board.measures, "distance"), "meaning", ""),
-            profile=_profile(board),
-            matrix=_matrix(board),
-            strips=_strips(board, series or {}),
-            score=score_name(board)[:1].upper() + score_name(board)[1:],
-            judge_entries=list(dict.fromkeys(k for card in board.judges.values() for k in card)),
-            protocol_line=protocol_line(board),
-            provenance=[_field(name, values) for name, values in board.provenance.items()],
-            command=(
-                "pairbench leaderboard --site leaderboards\n"
-                f"pairbench leaderboard --task {shlex.quote(board.task)} --format json"
-            ),
-        )
+    return filled(
+        "board",
+        board=board,
+        linked=linked,
+        columns=[_column(column, board) for column in shown],
+        groups=_groups(shown),
+        rows=[_row(row, shown, board) for row in board.rows],
+        regimes=sorted({row.regime for row in board.rows if row.regime}),
+        summary=summary(board),
+        curves=_curves(board),
+        frontier=_frontier(board),
+        distance=getattr(with_role(board.measures, "distance"), "meaning", ""),
+        profile=_profile(board),
+        matrix=_matrix(board),
+        strips=_strips(board, series or {}),
+        score=score_name(board)[:1].upper() + score_name(board)[1:],
+        judge_entries=list(dict.fromkeys(k for card in board.judges.values() for k in card)),
+        protocol_line=protocol_line(board),
+        provenance=[_field(name, values) for name, values in board.provenance.items()],
+        command=(
+            "pairbench leaderboard --site leaderboards\n"
+            f"pairbench leaderboard --task {shlex.quote(board.task)} --format json"
+        ),
     )
 
 
@@ -97,7 +94,7 @@ def summary(board: Board) -> list[str]:
         lines.append(f"{first[0].row} leads: its whole interval lies above the next row's.")
     pairs = [pair for pair in board.pairs if pair.n_seeds > 1]
     if pairs:
-        apart = sum(not includes_zero(pair.difference) for pair in pairs)
+        apart = sum(not pair.difference.includes_zero for pair in pairs)
         sure = sum(pair.p_holm <= 0.05 for pair in pairs)
         told = (
             f"Of {len(pairs)} pairs of trained rows, {apart} have a difference over shared seeds "
@@ -111,35 +108,41 @@ def summary(board: Board) -> list[str]:
     return lines
 
 
-def includes_zero(difference: Rate) -> bool:
-    """Whether an interval holds zero; it is taken to, where there is none."""
-    if difference.low is None or difference.high is None:
-        return True
-    return difference.low <= 0 <= difference.high
-
-
 def _chart(
-    board: Board,
+    board: Board | None,
     name: str,
     title: str,
     axes: list[tuple[str, bool]],
-    rows: list[dict[str, Any]],
+    curves: Iterable[tuple[Row | OverallRow, list[Any]]],
     score: str,
     percent: bool = False,
 ) -> Markup:
-    """One chart: axes as (name, whether it starts at zero), points as [y, low, high, x ...]."""
-    return _embedded(
-        {
-            "file": f"{board.slug}-{name}",
-            "title": f"{title}, {board.title}",
-            "axes": [
-                {"name": axis, "zero": zero, "band": name != "frontier"} for axis, zero in axes
-            ],
-            "score": score,
-            "percent": percent,
-            "rows": rows,
-        }
-    )
+    """One chart, of a board or, without, of all tasks.
+
+    Args:
+        board: what it is of.
+        name: of a file to save it in, after the board's.
+        title: above it, before the board's.
+        axes: of x, as (name, whether it starts at zero).
+        curves: of each row, points as [y, low, high, x ...].
+        score: what y is.
+        percent: whether y is a share.
+    """
+    value = {
+        "file": f"{board.slug}-{name}" if board else name,
+        "title": f"{title}, {board.title}" if board else title,
+        "axes": [{"name": axis, "zero": zero, "band": name != "frontier"} for axis, zero in axes],
+        "score": score,
+        "percent": percent,
+        "rows": [
+            {"row": row.row, "floor": isinstance(row, Row) and row.floor, "curve": points}
+            for row, points in curves
+        ],
+    }
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":  # safe inside a script element, whatever text it holds
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)
 
 
 def score_name(board: Board) -> str:
@@ -151,12 +154,12 @@ def _curves(board: Board) -> Markup:
     """Learning curves against what was spent."""
     labels = any(point.labels for row in board.rows for point in row.curve)
     axes = [(board.step_unit, True), *([("labels", True)] * labels)]
-    rows = [
-        {"row": row.row, "floor": row.floor, "curve": _points(row, lambda p: [p.steps, p.labels])}
+    found = [
+        (row, _points(row, lambda point: [point.steps, point.labels]))
         for row in board.rows
         if row.reward is not None
     ]
-    return _chart(board, "curves", "Learning curves", axes, rows, score_name(board))
+    return _chart(board, "curves", "Learning curves", axes, found, score_name(board))
 
 
 def _frontier(board: Board) -> Markup | None:
@@ -164,9 +167,8 @@ def _frontier(board: Board) -> Markup | None:
     names, found = frontier(board)
     if not names:
         return None
-    rows = [{"row": row.row, "floor": row.floor, "curve": points} for row, points in found]
     axes = [distance_axis(board) if name == names[0] else (name, False) for name in names]
-    return _chart(board, "frontier", "Frontier", axes, rows, score_name(board))
+    return _chart(board, "frontier", "Frontier", axes, found, score_name(board))
 
 
 def distance_axis(board: Board) -> tuple[str, bool]:
@@ -201,19 +203,18 @@ def _profile(board: Board) -> Markup | None:
     found = profile(board)
     if len(found) < 2:
         return None
-    rows = [
-        {
-            "row": row.row,
-            "floor": False,
-            "curve": [
+    curves = [
+        (
+            row,
+            [
                 [*(None if v is None else round(v, 3) for v in share), float(f"{level:.4g}")]
                 for level, share in points
             ],
-        }
+        )
         for row, points in found
     ]
     axes = [(score_name(board), False)]
-    return _chart(board, "profile", "Performance profile", axes, rows, "share of runs", True)
+    return _chart(board, "profile", "Performance profile", axes, curves, "share of runs", True)
 
 
 def profile(board: Board) -> list[tuple[Row, list[tuple[float, statistics.Estimate]]]]:
@@ -262,7 +263,7 @@ def _meeting(share: float | None, found: tuple[Pair, int] | None) -> dict[str, A
         "p": f"{pair.p_value:.2g}",
         "holm": f"{pair.p_holm:.2g}",
         "seeds": pair.n_seeds,
-        "apart": not includes_zero(gap),
+        "apart": not gap.includes_zero,
     }
 
 
@@ -286,36 +287,19 @@ def _strips(board: Board, series: Mapping[str, Series]) -> dict[str, Any] | None
 
 def overall_page(board: Overall) -> str:
     """Returns the board over tasks as one HTML page: its table and its performance profiles."""
-    profiles = [
-        {
-            "row": row.row,
-            "floor": False,
-            "curve": [
-                [share.estimate, share.low, share.high, level]
-                for share, level in zip(row.profile, board.levels, strict=True)
-            ],
-        }
-        for row in board.rows
-    ]
-    return (
-        environment()
-        .get_template("overall.html.j2")
-        .render(
-            board=board,
-            headings=headings(board),
-            cells=cells(board),
-            explained=explained(board),
-            profiles=_embedded(
-                {
-                    "file": "overall-profile",
-                    "title": "Performance profiles over tasks",
-                    "axes": [{"name": "normalised score", "zero": False, "band": True}],
-                    "score": "share of runs",
-                    "percent": True,
-                    "rows": profiles,
-                }
-            ),
-        )
+    curves: list[tuple[OverallRow, list[Any]]] = []
+    for row in board.rows:
+        shares = zip(row.profile, board.levels, strict=True)
+        curves.append((row, [[share.estimate, share.low, share.high, x] for share, x in shares]))
+    axes = [("normalised score", False)]
+    title = "Performance profiles over tasks"
+    return filled(
+        "overall",
+        board=board,
+        headings=headings(board),
+        cells=cells(board),
+        explained=explained(board),
+        profiles=_chart(None, "overall-profile", title, axes, curves, "share of runs", True),
     )
 
 
@@ -343,14 +327,11 @@ def index_page(
         both: the board over tasks, if there is one.
         beside: which of `BESIDE` there are.
     """
-    return (
-        environment()
-        .get_template("index.html.j2")
-        .render(
-            boards=_entries(boards, stems, both),
-            algorithms=sorted({row.algorithm for board in boards for row in board.rows}),
-            beside=[(name, *BESIDE[name]) for name in beside],
-        )
+    return filled(
+        "index",
+        boards=_entries(boards, stems, both),
+        algorithms=sorted({row.algorithm for board in boards for row in board.rows}),
+        beside=[(name, *BESIDE[name]) for name in beside],
     )
 
 
@@ -405,7 +386,7 @@ def _entries(
                 "stem": OVERALL,
                 "trained": len(both.rows),
                 "runs": sum(sum(row.n_seeds.values()) for row in both.rows),
-                "best": _best(both.rows, [row.score for row in both.rows]),
+                "best": _best((row, row.score) for row in both.rows),
             }
         )
     return found + [
@@ -415,20 +396,14 @@ def _entries(
             "stem": stem,
             "trained": sum(not row.floor for row in board.ranked),
             "runs": sum(row.n_seeds for row in board.rows),
-            "best": _best(board.rows, [row.reward for row in board.rows]),
+            "best": _best((row, row.reward) for row in board.rows),
         }
         for board, stem in zip(boards, stems, strict=True)
     ]
 
 
-def _best(
-    rows: Sequence[Row | OverallRow], scores: Sequence[Reward | None]
-) -> list[dict[str, str]]:
-    return [
-        {"row": row.row, "reward": cell(score)}
-        for row, score in zip(rows, scores, strict=True)
-        if row.rank == 1
-    ]
+def _best(rows: Iterable[tuple[Row | OverallRow, Reward | None]]) -> list[dict[str, str]]:
+    return [{"row": row.row, "reward": cell(score)} for row, score in rows if row.rank == 1]
 
 
 @lru_cache(maxsize=1)
@@ -436,10 +411,7 @@ def environment() -> Environment:
     """Returns the templates of all pages; text is escaped and printable."""
     environment = Environment(
         loader=ChoiceLoader(
-            [
-                PackageLoader("pairbench.leaderboard.site", "templates"),
-                PackageLoader("pairbench.leaderboard.site", "."),
-            ]
+            [PackageLoader("pairbench.leaderboard.site", place) for place in ("templates", ".")]
         ),
         autoescape=True,
         undefined=StrictUndefined,
@@ -454,6 +426,11 @@ def environment() -> Environment:
     environment.filters["run_link"] = run_link
     environment.filters["algorithm_link"] = algorithm_link
     return environment
+
+
+def filled(template: str, **values: Any) -> str:
+    """Returns a page from its template, by the name before ".html.j2"."""
+    return environment().get_template(f"{template}.html.j2").render(**values)
 
 
 def _shown(value: Any) -> Any:
@@ -559,11 +536,3 @@ def _points(row: Row, along: Callable[[CurveBand], list[float | None]]) -> list[
 def _field(name: str, values: dict[str, int]) -> dict[str, Any]:
     shown = list(values.items()) if len(values) <= MANY else []
     return {"name": name, "values": shown, "count": len(values)}
-
-
-def _embedded(value: Any) -> Markup:
-    """JSON that is safe inside a script element, whatever text it holds."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    for mark in "<>&":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return Markup(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pairbench.errors import PairBenchError
@@ -18,7 +18,13 @@ from pairbench.leaderboard.formats import render
 from pairbench.leaderboard.overall import overall
 from pairbench.leaderboard.site.algorithms import algorithms_page
 from pairbench.leaderboard.site.names import OVERALL, SITE_FORMATS, slugs
-from pairbench.leaderboard.site.pages import board_page, environment, index_page, index_text
+from pairbench.leaderboard.site.pages import (
+    board_page,
+    filled,
+    index_page,
+    index_text,
+    overall_page,
+)
 from pairbench.leaderboard.site.runs import index_script, runs_script
 from pairbench.leaderboard.site.sparklines import Series
 from pairbench.results.files import atomic_write
@@ -28,17 +34,11 @@ from pairbench.results.record import RunRecord
 
 @dataclass(frozen=True)
 class Site:
-    """What was written.
+    """What was written: the boards, as `build` returns them, the page of each, and all files."""
 
-    Attributes:
-        boards: in their order, as `build` returns them.
-        pages: the page of each board, likewise.
-        files: every file of the site, sorted.
-    """
-
-    boards: list[Board] = field(default_factory=list)
-    pages: list[Path] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    boards: list[Board]
+    pages: list[Path]
+    files: list[Path]
 
 
 def write_site(
@@ -71,23 +71,21 @@ def write_site(
         rebuilt[mark.identity].append(mark)
     boards = build(kept, marks=[mark for several in rebuilt.values() for mark in several])
     if not boards:
-        return Site()
+        return Site([], [], [])
     stems = slugs(boards)
     known = {record.identity: record for record in kept}
     measured = series or {}
-    texts = {}
+    texts: dict[str, str] = {}
     for stem, board in zip(stems, boards, strict=True):
-        for suffix, format in SITE_FORMATS.items():
-            if format != "html":
-                texts[f"{stem}.{suffix}"] = render(board, format)
+        texts |= {f"{stem}.{end}": render(board, form) for end, form in SITE_FORMATS.items()}
         texts[f"{stem}.html"] = board_page(board, linked=True, series=measured)
         texts[f"runs/{stem}.js"] = runs_script(stem, board, known, rebuilt, measured)
     both = overall(kept, boards=boards)
     if both is not None:
-        for suffix, format in SITE_FORMATS.items():
-            texts[f"{OVERALL}.{suffix}"] = render(both, format)
+        texts |= {f"{OVERALL}.{end}": render(both, form) for end, form in SITE_FORMATS.items()}
+        texts[f"{OVERALL}.html"] = overall_page(both)
     texts["runs/index.js"] = index_script(boards, stems)
-    texts["run.html"] = environment().get_template("run.html.j2").render()
+    texts["run.html"] = filled("run")
     texts["algorithms.html"] = algorithms_page(boards, stems)
     beside = [name for name in ("claims", "replication") if (folder / f"{name}.html").exists()]
     texts["index.html"] = index_page(boards, stems, both, beside)

@@ -70,7 +70,8 @@ class UrlLock:
         self._number = last + 1
         atomic_write(self._mine, json.dumps(self._state).encode())
         for number in names:
-            self._delete(number)
+            with suppress(FileNotFoundError):
+                obstore.delete(self._store, self._name(number))
 
     def renew(self) -> None:
         """Says that its holder lives.
@@ -140,12 +141,6 @@ class UrlLock:
 
         put: Any = obstore.put
         put(self._store, self._name(number), json.dumps(self._state).encode(), mode=mode)
-
-    def _delete(self, number: int) -> None:
-        import obstore
-
-        with suppress(FileNotFoundError):
-            obstore.delete(self._store, self._name(number))
 
     @staticmethod
     def _name(number: int) -> str:

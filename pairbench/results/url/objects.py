@@ -84,7 +84,7 @@ class Objects:
 
     Raises:
         PairBenchError: the url holds a password or is none that can be used, or the package that
-            it needs is missing.
+            it needs is missing; from every method, where the url is out of reach.
     """
 
     def __init__(self, url: str, new: bool = False) -> None:
@@ -97,11 +97,7 @@ class Objects:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def listing(self, below: str = "") -> dict[str, Stat]:
-        """Returns what objects of ours there are, by their names below the url.
-
-        Raises:
-            PairBenchError: the url is out of reach.
-        """
+        """Returns what objects of ours there are, by their names below the url."""
         import obstore
 
         found = {}
@@ -136,7 +132,7 @@ class Objects:
             replacing: called with an object's name and the file that is about to take its place.
 
         Raises:
-            PairBenchError: the url is out of reach, or the folder cannot be written.
+            PairBenchError: the folder cannot be written.
         """
         wanted = {n: a for n, a in names.items() if not same_file(folder / n, a)}
         large = {n: a for n, a in wanted.items() if a.size > (size_limit(n) or 0)}
@@ -161,12 +157,7 @@ class Objects:
     def _fetch(
         self, name: str, about: Stat, folder: Path, replacing: Callable[[str, Path], None]
     ) -> None:
-        """Writes an object to a folder, whole or not at all, with the time it was put at.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            PairBenchError: the url is out of reach, or the folder cannot be written.
-        """
+        """Writes an object to a folder, whole or not at all, with the time it was put at."""
         import obstore
 
         target = folder / name
@@ -191,8 +182,7 @@ class Objects:
         """Puts a file, unless it is gone.
 
         Raises:
-            PairBenchError: the url is out of reach, or the file is a record, and a finished one is
-                in its place.
+            PairBenchError: the file is a record, and a finished one is in its place.
         """
         import obstore
 
@@ -220,11 +210,7 @@ class Objects:
         return bytes(got.bytes()) if got.meta["size"] <= JSON_BYTES else None
 
     def delete(self, name: str) -> None:
-        """Removes an object, if it is there.
-
-        Raises:
-            PairBenchError: the url is out of reach.
-        """
+        """Removes an object, if it is there."""
         import obstore
 
         with self.reached(), suppress(FileNotFoundError):
@@ -264,11 +250,7 @@ def download(url: str) -> tuple[Path, list[str]]:
 
 
 def _checked(url: str) -> str:
-    """Returns a url without a slash at its end.
-
-    Raises:
-        PairBenchError: it holds what may be a secret, or it is none.
-    """
+    """Returns a url without a slash at its end, unless it holds what may be a secret."""
     try:
         parts = urlsplit(url)
         whole = parts.scheme and (parts.netloc or parts.path.strip("/"))

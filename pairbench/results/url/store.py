@@ -10,16 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pairbench.errors import PairBenchError
 from pairbench.results.files import set_aside
 from pairbench.results.folder import Store
 from pairbench.results.layout import DRIVER, RUNS
-from pairbench.results.record import RunRecord, RunSpec
+from pairbench.results.record import RunSpec
 from pairbench.results.url import objects
 from pairbench.results.url.lock import UrlLock
 from pairbench.results.url.objects import (
@@ -32,9 +31,6 @@ from pairbench.results.url.objects import (
     on_disk,
     size_limit,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TRIES = 3
 """Times that what could not be sent is tried again at the end of a call."""
@@ -61,22 +57,6 @@ class UrlStore(Store):
         self._there: frozenset[str] = frozenset()  # what the url had when the lock was taken
         self._error: PairBenchError | None = None
         self._over = threading.Event()
-
-    def write(
-        self,
-        record: RunRecord,
-        series: Mapping[str, np.ndarray] | None = None,
-        texts: Mapping[str, list[str]] | None = None,
-    ) -> RunRecord:
-        """Writes a record and sends it, now or, where the url is out of reach, later.
-
-        Raises:
-            PairBenchError: as a folder's, or the url holds a finished record in its place.
-        """
-        record, written = self._write(record, series, texts)
-        for path in written:
-            self._send(path)
-        return record
 
     def forget(self, spec: RunSpec, checkpoint: bool = True) -> None:
         """Removes the same at the url, once all that was sent before is there."""
@@ -127,6 +107,11 @@ class UrlStore(Store):
         self.objects.put(name, self.root / name)
 
     def _send(self, path: Path) -> None:
+        """Sends a file, now or, where the url is out of reach, later.
+
+        Raises:
+            PairBenchError: the url holds a finished record in its place.
+        """
         self._do(self._put, self._object(path))
 
     def _do(self, act: Callable[[str], None], name: str) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 pytest.importorskip("tomli_w", reason="the extra tune is not installed")

@@ -1,4 +1,4 @@
-"""A cache of models of each test's own, no hub, and one small trained model."""
+"""Each test has a cache of models of its own."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ import pytest
 
 pytest.importorskip("transformers", reason="the extra language is not installed")
 
-from pairbench.language.policy import models
-from pairbench.language.policy.tiny import train_tiny
-from tests.support.tiny_model import QUICK, texts
-
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own for each test, and no hub."""
-    monkeypatch.setenv("PAIRBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_from_hub", lambda *args, **named: None)
-    return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small trained model, to be copied."""
-    base = tmp_path_factory.mktemp("models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAIRBENCH_CACHE", str(base))
-        return train_tiny(texts(), QUICK)
+def apart(cache: Path) -> Path:
+    return cache

@@ -12,7 +12,7 @@ import transformers
 from pairbench import seeding
 from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
-from pairbench.language.policy.policy import LanguagePolicy, Lora
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.training.checkpoint import weights_sha256
 from pairbench.training.optimiser import Adam, Group
 from tests.support.small_llama import (
@@ -67,15 +67,13 @@ def trained(ours: LanguagePolicy, steps: int = 3) -> LanguagePolicy:
     return ours
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=4)])
+@pytest.mark.parametrize("rank", [0, 4])
 @pytest.mark.parametrize("micro_rows", [None, SIZE])
-def test_the_reference_is_the_policy_before_training(
-    lora: Lora | None, micro_rows: int | None
-) -> None:
+def test_the_reference_is_the_policy_before_training(rank: int, micro_rows: int | None) -> None:
     given = batch()
     rows = given.contexts, given.responses, given.mask
     expected = by_hand(llama(), given).detach()
-    ours = policy(lora=lora, micro_rows=micro_rows)
+    ours = policy(lora_rank=rank, micro_rows=micro_rows)
     torch.testing.assert_close(ours.logp(*rows), expected, atol=1e-5, rtol=0)
     before = ours.reference_logp(*rows)
     trained(ours)
@@ -85,7 +83,7 @@ def test_the_reference_is_the_policy_before_training(
 
 
 def test_adapters_alone_are_trained_and_saved() -> None:
-    ours = policy(lora=Lora(rank=4))
+    ours = policy(lora_rank=4)
     frozen = {n: p.clone() for n, p in ours.model.named_parameters() if not p.requires_grad}
     assert ours.state() and all("lora" in name for name in ours.state())
     trained(ours)
@@ -94,11 +92,11 @@ def test_adapters_alone_are_trained_and_saved() -> None:
     assert any(bool(t.any()) for n, t in ours.state().items() if "lora_B" in n)
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=4)])
-def test_state_restores_a_policy(lora: Lora | None) -> None:
-    ours = trained(policy(lora=lora, critic=True))
+@pytest.mark.parametrize("rank", [0, 4])
+def test_state_restores_a_policy(rank: int) -> None:
+    ours = trained(policy(lora_rank=rank, critic=True))
     saved = copy.deepcopy(ours.state())
-    other = policy(lora=lora, critic=True)
+    other = policy(lora_rank=rank, critic=True)
     other.load_state(saved)
     given = batch()
     mine, theirs = ours(given), other(given)
@@ -107,11 +105,11 @@ def test_state_restores_a_policy(lora: Lora | None) -> None:
     assert torch.equal(mine.value, theirs.value)
     assert torch.equal(
         other.reference_logp(given.contexts, given.responses, given.mask),
-        policy(lora=lora).logp(given.contexts, given.responses, given.mask),
+        policy(lora_rank=rank).logp(given.contexts, given.responses, given.mask),
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"lora": Lora(4)}, {"micro_rows": SIZE}, {"bf16": True}])
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 4}, {"micro_rows": SIZE}, {"bf16": True}])
 def test_two_runs_are_equal_to_the_bit(settings: dict[str, Any]) -> None:
     def run() -> tuple[str, Any]:
         ours = trained(policy(critic=True, **settings))
@@ -134,7 +132,7 @@ def test_bfloat16_is_close_and_trains_float32_weights() -> None:
     assert all(t.dtype == torch.float32 for t in ours.parameters()[0].tensors)
     torch.testing.assert_close(ours(given).logp, expected, atol=0.3, rtol=0)
     assert all(t.dtype == torch.float32 for t in trained(ours).state().values())
-    adapted = policy(bf16=True, lora=Lora(4))
+    adapted = policy(bf16=True, lora_rank=4)
     assert all(t.dtype == torch.float32 for t in adapted.state().values())
     assert adapted.model.get_input_embeddings().weight.dtype == torch.bfloat16
     trained(adapted)

@@ -29,8 +29,7 @@ from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
 from pairbench.results.load import load_records, load_series
 from pairbench.results.place import at_hand, open_store
 from pairbench.results.query import query
-from pairbench.results.url import lock, objects
-from pairbench.results.url import store as url_store
+from pairbench.results.url import lock, objects, store as url_store
 from pairbench.results.url.lock import UrlLock
 from pairbench.results.url.run_files import UrlRunFiles
 from pairbench.results.url.store import UrlStore

@@ -18,7 +18,7 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 from pairbench.algorithm import Algorithm
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import plan
-from pairbench.language.trl.rows import TRLRow
+from pairbench.language.trl.train import TRLRow
 from pairbench.registry import get_algorithm
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.seeding import Streams
