@@ -86,7 +86,7 @@ class Submitted(BaseModel):
     problems: list[str] = []
     remarks: list[str] = []
     reproduced: str | None = None
-    record: RunRecord | None = Field(None, exclude=True)
+    record: RunRecord | None = Field(default=None, exclude=True)
 
     @property
     def beside(self) -> list[Path]:

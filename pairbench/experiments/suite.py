@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field
 
 from pairbench.errors import PairBenchError
+from pairbench.evaluation import Strict
 from pairbench.experiments.settings import parse_targeted, validated
 from pairbench.registry import entries, get_algorithm, get_task, split_task
 from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
 from pairbench.results.place import is_place
-from pairbench.results.record import Protocol, RunRecord, RunSpec, Strict, Tuning, digest
+from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
 
@@ -76,7 +77,7 @@ class Row(Strict):
     algorithm: str
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: Seeds = ()
-    settings: dict[str, Any] = Field({})
+    settings: dict[str, Any] = Field(default={})
     tuning: Tuning | None = None
 
 
@@ -108,7 +109,7 @@ class Suite(Strict):
     summary: str = ""
     protocol: Protocol
     seeds: Annotated[Seeds, Field(min_length=1)] = (0,)
-    terms: dict[str, TaskTerms] = Field({})
+    terms: dict[str, TaskTerms] = Field(default={})
     rows: tuple[Row, ...] = Field(min_length=1)
 
 

@@ -8,8 +8,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pairbench.evaluation import Strict
 from pairbench.experiments.settings import validated
-from pairbench.results.record import Strict
 
 
 class Table(Strict):
@@ -31,8 +31,8 @@ class Table(Strict):
     task: str
     quantity: str
     ours: str
-    also: dict[str, str] = Field({})
-    values: dict[str, float] = Field({})
+    also: dict[str, str] = Field(default={})
+    values: dict[str, float] = Field(default={})
     order: tuple[str, ...] = ()
     note: str
 
