@@ -270,8 +270,8 @@ def test_the_verbs_are_in_python_too(results: Path) -> None:
         pairbench.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "algorithms"], ["list", "tasks"]])
-def test_help_and_lists_load_no_large_package(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "suites"]])
+def test_help_and_suites_load_no_large_package(arguments: list[str]) -> None:
     script = (
         "import sys; from pairbench.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
