@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Execution, Job, Launcher
 from pairbench.experiments.launch.local import Local
+from pairbench.experiments.settings import validated
 from pairbench.registry import get_task
 from pairbench.results.columns import read_series
 from pairbench.results.find import find_record
@@ -109,7 +110,9 @@ def rebuild(
             f"{name_of(record)} is {record.status}, and only finished runs can be rebuilt: "
             "choose another record"
         )
-    if code := get_task(record.task).code(record.task_config):
+    task = get_task(record.task)
+    validated(task.Config, record.task_config, f"task {record.task}, as the record has it,")
+    if code := task.code(record.task_config):
         raise PairBenchError(
             f"{name_of(record)} names code to run ({', '.join(map(str, code))}), which is not done "
             "on the word of a record: run its settings anew and compare"

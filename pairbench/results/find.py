@@ -34,9 +34,9 @@ def find_record(name: str, results: Path) -> tuple[RunRecord, Path]:
             raise PairBenchError(f"{name} cannot be used: {error}") from error
     matches = [r for r in load_records(results).records if r.identity.startswith(name)]
     if len(matches) != 1:
-        what = f"{len(matches)} records" if matches else "no record"
+        what, begin = (f"{len(matches)} records", "begin") if matches else ("no record", "begins")
         raise PairBenchError(
-            f"{what} in {results} begin with {name!r}: "
+            f"{what} in {results} {begin} with {name!r}: "
             "give the record's path, or more of its identity"
         )
     return matches[0], record_path(results, matches[0])

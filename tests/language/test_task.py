@@ -585,3 +585,17 @@ def test_no_record_runs_the_code_that_its_settings_name(
     assert not mark.exists()
     load_metric(str(script))
     assert mark.exists()  # the script would have told
+
+
+@pytest.mark.parametrize("metrics", [5, [["x"]], None, {"a": 1}, "module:Class"])
+def test_settings_of_another_shape_in_a_record_are_one_sentence(
+    metrics: Any, tmp_path: Path, question: tuple[Path, Path]
+) -> None:
+    of = measured(question[0])
+    of = of.model_copy(update={"task_config": {**of.task_config, "metrics": metrics}})
+    scores = Evaluation(scores={"gold judge": [0.5]})
+    record = RunRecord(
+        **of.model_dump(), identity=of.identity, status="finished", evaluation=scores
+    )
+    with pytest.raises(PairBenchError, match=r"metrics.* of task .*, as the record has it,"):
+        rebuild(record, None, MagicMock(), tmp_path)
