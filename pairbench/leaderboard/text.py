@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pairbench.leaderboard.build import Board
+from pairbench.leaderboard.build import Board, budget_label
 from pairbench.leaderboard.columns import Column, Interval, Value, columns
 from pairbench.leaderboard.overall import Overall
 from pairbench.leaderboard.rows import Rate, Reward
@@ -52,7 +52,7 @@ def protocol_line(board: Board) -> str:
     if protocol.engine != "pairbench":
         rates += f", in {protocol.engine.upper()}'s training loop"
     return printable(
-        f"{board.task} version {board.task_version}, {board.title.rsplit(', ', 1)[-1]} "
+        f"{board.task} version {board.task_version}, {budget_label(protocol.budget)} "
         f"({board.step_unit}), {rates}{contexts}, board {board.board[:8]}"
     )
 

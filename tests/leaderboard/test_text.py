@@ -103,6 +103,12 @@ def test_boards_of_one_budget_get_different_files(tmp_path: Path) -> None:
     assert "a-b--c---200k-steps.md" in [name.replace("---200k", "---200k") for name in names]
 
 
+def test_boards_of_one_budget_both_say_it() -> None:
+    for board in build([record("a", 0), record("a", 0, task_config={"oracle": "other"})]):
+        line = render(board).splitlines()[0]
+        assert "version 1, 200k steps (" in line and line.count(board.board[:8]) == 1
+
+
 def test_site_needs_a_folder_it_can_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PairBenchError, match="cannot write the leaderboards"):
