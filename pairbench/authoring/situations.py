@@ -56,8 +56,6 @@ class DoesNotApply(Exception):
 class Table:
     """A softmax policy over `WORDS` with a row of logits for each state in `Batch.contexts`."""
 
-    density = False
-
     def __init__(self, logits: Tensor, values: Tensor | None, exact: bool, stepwise: bool) -> None:
         """Takes the logits (S, K) and the critic's values (S,) as leaves.
 
