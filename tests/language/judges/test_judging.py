@@ -83,8 +83,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeJudge]:
-    for name in endpoint.KEYS:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PAIRBENCH_JUDGE_KEY", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeJudge() as server:
         yield server
