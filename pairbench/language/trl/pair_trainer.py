@@ -213,7 +213,8 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         found = []
         count = batch_size or len(input_ids)
-        for ids, told in zip(input_ids.split(count), attention_mask.split(count), strict=True):
+        for start in range(0, len(input_ids), count):
+            ids, told = (table[start : start + count] for table in (input_ids, attention_mask))
             logits = model(input_ids=ids, attention_mask=told).logits[:, -logits_to_keep - 1 : -1]
             ends = torch.zeros(logits.shape[1:], dtype=torch.bool, device=logits.device)
             ends[:shortest, self.generation_config.eos_token_id] = True
