@@ -77,6 +77,7 @@ ACROSS = {
     "results/test_imports.py": "what the room loads",
     "results/url/test_s3.py": "against a server",
     "statistics/test_coverage.py": "what all intervals cover",
+    "statistics/test_finite.py": "what every function refuses",
     "tasks/test_control.py": "the files of all control tasks",
     "test_api.py": "the verbs at the root",
     "test_rooms.py": "the plan",

@@ -15,12 +15,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from pairbench.errors import PairBenchError
-
-if TYPE_CHECKING:
-    import duckdb
 
 JSON_BYTES = 2**26
 """The largest file of JSON or TOML that is read: the largest of ours has a thousandth of it."""
@@ -92,21 +89,6 @@ def read_untrusted(path: Path, most: int = JSON_BYTES, follow: bool = True) -> b
         if about.st_size > most:
             raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than {most}")
         return file.read()
-
-
-def refuse_large_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) -> None:
-    """Asks a Parquet file what it unpacks to, before anything is unpacked.
-
-    Raises:
-        OSError: more than `most` bytes, by its own word or at four bytes a value.
-        duckdb.Error: it is not there, or no such file.
-    """
-    told = connection.execute(
-        "SELECT sum(num_values), sum(total_uncompressed_size) FROM parquet_metadata(?)", [str(path)]
-    ).fetchone()
-    values, size = told or (0, 0)
-    if max(4 * int(values or 0), int(size or 0)) > most:
-        raise OSError(errno.EFBIG, f"it unpacks to {values} values in {size} bytes")
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pairbench.errors import PairBenchError
-from pairbench.results.columns import MOST_BYTES
 from pairbench.results.files import JSON_BYTES, strict_json
 from pairbench.results.layout import RUNS, folder_name
+from pairbench.results.parquet import MOST_BYTES
 from pairbench.text import printable
 
 if TYPE_CHECKING:

@@ -157,6 +157,21 @@ def test_a_completion_without_a_finite_reward_is_an_error(
         theirs._prepare_inputs([{"prompt": text(row)} for row in PROMPTS for _ in range(GROUP)])
 
 
+@pytest.mark.parametrize("name", ["grpo", "gspo", "soft-pair-grpo", "hard-pair-grpo", "tpo"])
+def test_completions_cut_off_may_be_masked_whole(folder: Path, tokenizer: Any, name: str) -> None:
+    """One of each group is, and its row has no step; then all of a batch."""
+    theirs = trainer(folder, tokenizer, method(name), mask_truncated_completions=True)
+    theirs.current_gradient_accumulation_steps = 1
+    theirs.model.train()
+    inputs = [{"prompt": text(row)} for row in PROMPTS for _ in range(GROUP)]
+    part = theirs._prepare_inputs(inputs)
+    assert int((part["batch"].mask.sum(1) == 0).sum()) == len(part["batch"]) // GROUP
+    slope = gradient(theirs.model, theirs.compute_loss(theirs.model, part))
+    assert np.isfinite(slope[0]) and all(bool(g.isfinite().all()) for g in slope[1].values())
+    part["batch"].mask.zero_()
+    assert bool(theirs.compute_loss(theirs.model, part).isfinite())
+
+
 def test_fewer_groups_than_minibatches_are_an_error(folder: Path, tokenizer: Any) -> None:
     """Sixteen rows in eight minibatches of two would split groups of four."""
     settings = {"per_device_train_batch_size": 2, "steps_per_generation": 8}
