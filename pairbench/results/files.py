@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from pairbench.errors import PairBenchError
 
@@ -40,6 +40,40 @@ def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, data: bytes, sync: bool = False) -> None:
+    """Adds `data` to the end of a file, which begins with it if there was none.
+
+    Raises:
+        OSError: it cannot be written, or is a link, a pipe or a device.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with _opened(path, flags, "wb", follow=False) as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _opened(path: Path, flags: int, mode: str, follow: bool) -> IO[bytes]:
+    """A file, if it is an ordinary one: a pipe would wait for whoever is at its other end."""
+    try:
+        links = 0 if follow else os.O_NOFOLLOW
+        descriptor = os.open(path, flags | os.O_NONBLOCK | links, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link, which is not followed") from error
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads
+            raise OSError(error.errno, "it is no ordinary file") from error
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, mode)
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no ordinary file")
 
 
 def write_text(path: Path, text: str, what: str) -> Path:
@@ -73,22 +107,14 @@ def read_untrusted(path: Path, most: int = JSON_BYTES, follow: bool = True) -> b
         OSError: it cannot be read, is a pipe or a device, has more than `most` bytes, or is a link
             where those are not to be followed.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "it is a link, which is not followed") from error
-        raise
-    with open(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "it is no ordinary file")
-        if about.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than {most}")
-        return file.read()
+    with _opened(path, os.O_RDONLY, "rb", follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}")
+        data = file.read(most + 1)  # it may have grown meanwhile
+        if len(data) > most:
+            raise OSError(errno.EFBIG, f"it has more than {most} bytes")
+        return data
 
 
 @contextmanager

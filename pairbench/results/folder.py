@@ -21,6 +21,7 @@ from pairbench.results.heartbeat import heartbeat_path
 from pairbench.results.layout import DRIVER, LEFTOVER, RUNS, record_path
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
+from pairbench.secrets import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +123,7 @@ class Store:
             if texts:
                 written.append(path.with_suffix(".texts.parquet"))
                 hashes["texts_sha256"] = write_texts(written[-1], texts)
-            record = record.model_copy(update=hashes)
+            record = _discreet(record).model_copy(update=hashes)
             data = as_json(record)
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
@@ -191,6 +192,14 @@ class Store:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def _discreet(record: RunRecord) -> RunRecord:
+    """A record whose failure, which may be of foreign code, tells no secret."""
+    if record.failure is None:
+        return record
+    failure = record.failure.model_copy(update={"message": shown(record.failure.message)})
+    return record.model_copy(update={"failure": failure, "reason": shown(record.reason or "")})
 
 
 def _status(path: Path) -> str | None:

@@ -187,7 +187,7 @@ def _scope(
         suite = select(suite, algorithms, [task])
     # points of the curve and probes change nothing that is chosen by, and cost time
     trial_terms = validated(
-        Protocol, {**dict(suite.protocol), "evaluations": 1, "probes": 0, **changes}, "the protocol"
+        Protocol, {**suite.protocol.given, "evaluations": 1, "probes": 0, **changes}, "the protocol"
     )
     for text in overrides:
         if text.partition("=")[0].strip().rpartition(".")[0] not in (task, split_task(task)[0]):
@@ -421,6 +421,7 @@ def as_toml(suite: Suite) -> str:
     import tomli_w
 
     tree = suite.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    tree["protocol"] |= suite.protocol.model_dump(include={"adam_eps"}, exclude_unset=True)
     for row in tree["rows"]:
         for key in [key for key in ("seeds", "settings") if not row[key]]:
             del row[key]
