@@ -33,6 +33,7 @@ PROTOCOL = packed(
     ANNEAL,
     click.option("--evaluations", type=int, help="Points of the learning curve."),
     click.option("--probes", type=int, help="Measurements of the gradient's noise."),
+    click.option("--adam-eps", type=float, help="Epsilon of Adam; the task's own by default."),
     click.option("--engine", metavar="NAME",
                  help="Whose training loop: PairBench's own, or the engine of that name."),
 )  # fmt: skip
