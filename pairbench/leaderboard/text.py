@@ -58,13 +58,14 @@ def protocol_line(board: Board) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Returns a line for each row that needs one: failed, skipped, or without a rank."""
-    return [
+    """Returns a line for each row that needs one, and what runs of one name read differently."""
+    rows = [
         f"{printable(row.row)}{f' ({row.status})' if row.status != 'finished' else ''}: "
         f"{printable(row.reason)}"
         for row in board.rows
         if row.reason
     ]
+    return rows + [printable(remark) for remark in board.remarks]
 
 
 def _table(
