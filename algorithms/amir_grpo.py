@@ -27,14 +27,19 @@ class AMIRGRPO(GRPO):
 
     The source's, after its authors' code: the GRPO loss plus lambda times the mean of
     -log sigmoid(beta (S_i - S_j)) over the pairs of a group whose scores differ by more than a
-    margin, S the summed log-probability; beta .2, margin 2, lambda .01. Ours: lambda stays as it is
-    given. The code moves it between .005 and .05 from step to step to hold the ratio of the two
-    losses; that is memory from one batch to the next, which a method here does not have, and the
-    ratio has no sense where GRPO's loss is negative. The presets' margin is 0, for the scores of
-    these tasks have no unit in which 2 would be large. A density's S counts the unit of an action.
+    margin, S the summed log-probability; beta .2, margin 2 by its command (1.5 by its code), lambda
+    .01. Ours: lambda stays as it is given. The code moves it between .005 and .05 from step to step
+    to hold the ratio of the two losses; that is memory from one batch to the next, which a method
+    here does not have, and the ratio has no sense where GRPO's loss is negative. The presets'
+    margin is 0, for the scores of these tasks have no unit in which 2 would be large. A density's S
+    counts the unit of an action.
     """
 
     source = "AMIR-GRPO, arXiv 2601.03661"
+    departures = (
+        "Pairs may differ by any margin above 0 (the authors' command: 2, their code: 1.5), "
+        "and lambda stays at .01, where the authors' code moves it."
+    )
     presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
         language={"margin": 0.0},
@@ -63,8 +68,9 @@ class AMIRGRPO(GRPO):
         return replace(needs, reference=needs.reference or self.config.pair_reference)
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
-        """Returns GRPO's and "score" (B,), by which pairs are ranked."""
-        return {**super().prepare(batch, progress, iteration), "score": batch.need("score")}
+        """Returns GRPO's and "score" (B,), by which pairs are ranked; NaN for a row of no steps."""
+        score = batch.need("score").where(batch.mask.any(1), torch.nan)
+        return {**super().prepare(batch, progress, iteration), "score": score}
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns GRPO's loss + lambda x the pairs' mean loss."""

@@ -38,6 +38,10 @@ class BRAIn(Algorithm):
     """
 
     source = "BRAIn, arXiv 2402.02479 (self-normalised posterior; formula from a secondary source)"
+    departures = (
+        "On control tasks and the bandit the posterior is that of the last policy, not of the "
+        "initial one; beta is ours."
+    )
     presets = shared.presets(
         control={"prior": "sampler", "beta": 0.3},
         tabular={"prior": "sampler"},

@@ -21,8 +21,10 @@ class CoRPO(GRPO):
     """
 
     source = (
-        "Garg and Venkatesh, arXiv 2511.04439, abstract; std, KL and r_min: PairBench's reading"
+        "Garg, Zhang, Neema, Bick, Venkatesh and Hestness, arXiv 2511.04439v3, abstract; std, KL "
+        "and r_min: PairBench's reading"
     )
+    departures = "r_min is 0 and there is no division by a std: the abstract gives neither."
     presets = shared.presets()
     spaces = shared.spaces({**shared.CLIPS, "r_min": uniform(-2.0, 2.0)})
 

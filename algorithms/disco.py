@@ -28,6 +28,10 @@ class DISCO(GRPO):
     """
 
     source = "DISCO, arXiv 2505.15074"
+    departures = (
+        "Scores are made such by a logistic map before a group's mean is called its "
+        "difficulty, for they have no 0 and 1 here."
+    )
     presets = shared.presets(
         control={"beta": 0.0, "difficulty": "logistic"},
         language={"difficulty": "logistic"},

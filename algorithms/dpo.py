@@ -35,6 +35,10 @@ class DPO(Algorithm):
     """
 
     source = "Rafailov et al., arXiv 2305.18290, equation 7; IPO: arXiv 2310.12036; TRL 1.16"
+    departures = (
+        "On control tasks and the bandit pairs are fresh, and the reference is the last "
+        "policy (the paper: offline pairs, the initial policy)."
+    )
     presets: ClassVar[Presets] = {
         "control": {
             **shared.CONTROL,
@@ -99,7 +103,7 @@ class DPO(Algorithm):
         pairs = batch.need("pairs")
         log_ratio = ((output.logp - signal["reference"]) * batch.mask).sum(1)
         if config.loss_type == "ipo-mean":
-            log_ratio = log_ratio / batch.mask.sum(1)
+            log_ratio = log_ratio / batch.mask.sum(1).clamp_min(1.0)
         preferred, rejected = log_ratio[pairs].unbind(1)
         losses = self.pair_losses(preferred - rejected)
         return Loss(losses.sum() / max(len(pairs), 1))

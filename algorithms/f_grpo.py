@@ -46,6 +46,11 @@ class FGRPO(Algorithm):
     """
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
+    departures = (
+        "Each side weighs its responses alike and the loss has no prefactor (the paper: "
+        "importance weights, 1 / (G (1 + 1 / beta))); on control tasks rewards are measured "
+        "to the last policy."
+    )
     presets = shared.presets(control={"reference": "sampler", "beta": 1.0})
     spaces = shared.spaces(
         {

@@ -32,6 +32,7 @@ class FHAL(FGRPO):
     """
 
     source = "Haldar et al., arXiv 2602.05946 (secondary sources); KLDO: arXiv 2502.00657"
+    departures = "As f-grpo; each group comes with one offline pair."
     presets: ClassVar[Presets] = {
         "language": shared.LANGUAGE,
         "language@smollm2-135m": shared.LANGUAGE_SMOLLM2,

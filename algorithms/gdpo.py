@@ -32,6 +32,7 @@ class GDPO(GRPO):
     """
 
     source = "GDPO, arXiv 2601.05242; TRL 1.16 GRPOTrainer (normalize_then_sum)"
+    departures = "On control tasks the cost of actions weighs .1 (the paper: all components 1)."
     presets = shared.presets(
         control={"beta": 0.0, "weights": (1.0, 0.1)},
         tabular={"beta": 0.0},

@@ -120,7 +120,7 @@ class GRPO(Algorithm):
                 1.0 if config.aggregation == "bnpo" else 1.0 / len(weight),
             )
             if config.aggregation == "bnpo":
-                total = total / weight.sum()
+                total = total / weight.sum().clamp_min(1.0)
             return total, {"clip_fraction": outside}
         return o.aggregate(loss, weight, config.aggregation), {}
 

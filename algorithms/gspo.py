@@ -20,6 +20,10 @@ class GSPO(GRPO):
     """
 
     source = "Zheng et al., arXiv 2507.18071; TRL 1.16 GRPOTrainer, sequence level"
+    departures = (
+        "Language presets take two minibatches an iteration (the paper: four); where "
+        "responses have few steps the clip range is GRPO's .2 (the paper: 3e-4 and 4e-4)."
+    )
     presets = shared.presets(
         control={**SHORT, "std": "population", "eps": 1e-8},
         tabular={**SHORT, "std": "population", "eps": 1e-8},

@@ -31,6 +31,9 @@ class GVPO(Algorithm):
     """
 
     source = "Zhang et al., arXiv 2504.19599, and its code (jszkc/GVPO)"
+    departures = (
+        "On control tasks scores are divided by the group's std, with beta 1 (the paper: neither)."
+    )
     presets = shared.presets(control={"beta": 1.0, "std": "population"})
     spaces = shared.spaces({"beta": log_uniform(0.02, 5.0)})
 

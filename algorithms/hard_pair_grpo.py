@@ -50,6 +50,10 @@ class HardPairGRPO(Algorithm):
     """
 
     source = "Yu, arXiv 2605.06375 (Hard-Pair-GRPO); group categorical: PairBench"
+    departures = (
+        "Presets fit KL(q || p) and not the paper's KL(p || q), move delta_0 = .8 / G without "
+        "decay (the paper: .02, decay .98), and set the hinge in at .05 (the paper: .01)."
+    )
     presets = shared.presets({**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET)
     spaces = shared.spaces(
         {

@@ -23,6 +23,10 @@ class KRPO(GRPO):
     """
 
     source = "arXiv 2505.07527 and its code (billhhh/KRPO_LLMs_RL)"
+    departures = (
+        "No KL penalty on control tasks and the bandit (the authors: .01), and groups of the "
+        "sizes all methods share (the authors: 12)."
+    )
     ordered = True
     presets = shared.presets(control={"beta": 0.0}, tabular={"beta": 0.0})
     spaces = shared.spaces(

@@ -32,6 +32,10 @@ class ORPO(Algorithm):
     """
 
     source = "Hong et al., arXiv 2403.07691, equation 6; TRL 1.16"
+    departures = (
+        "The language preset weighs the odds ratio by lambda 1 (the paper: .1); means over "
+        "tokens leave the prompt's out of the likelihood."
+    )
     presets: ClassVar[Presets] = {
         "language": {"contexts": 64, "minibatches": 2, "lr": 7e-4, "lam": 1.0},
         "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
@@ -69,7 +73,7 @@ class ORPO(Algorithm):
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the NLL of preferred responses - lambda mean log sigmoid(log odds ratio)."""
         pairs = batch.need("pairs")
-        length = batch.mask.sum(1)
+        length = batch.mask.sum(1).clamp_min(1.0)
         total = (output.logp * batch.mask).sum(1)
         preferred, rejected = o.log_odds(total / length)[pairs].unbind(1)
         chosen = pairs[:, 0]

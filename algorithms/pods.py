@@ -24,6 +24,7 @@ class PODS(GRPO):
     """
 
     source = "PODS, arXiv 2504.13818 (max-variance down-sampling)"
+    departures = "Language presets keep GRPO's KL weight of .04 (the authors: 0)."
     presets = shared.presets(
         control={
             "contexts": 16,

@@ -18,6 +18,9 @@ class PolicyMirrorDescent(GVPO):
     """
 
     source = "Kimi Team, arXiv 2501.12599; Xu et al., arXiv 2602.05933, abstract"
+    departures = (
+        "The temperature .5 is ours, and on control tasks scores are divided by the group's std."
+    )
 
     class Config(GVPO.Config):
         """GVPO's settings; beta is the papers' tau."""

@@ -129,7 +129,9 @@ class PPO(Algorithm):
         if config.advantage_norm == "minibatch":
             advantage = o.whiten(advantage, mask)
         plain = o.all_real(mask)  # then means need no weights
-        weights, scale = (None, 1.0 / len(mask)) if plain else (mask / mask.sum(), 1.0)
+        weights, scale = (None, 1.0 / len(mask))
+        if not plain:
+            weights, scale = mask / mask.sum().clamp_min(1.0), 1.0
         loss, outside = o.clipped_surrogate(
             output.logp - batch.old_logp, advantage, weights, config.clip, config.clip, scale=scale
         )

@@ -19,6 +19,10 @@ class RLOO(GRPO):
     """
 
     source = "Ahmadian et al., arXiv 2402.14740; TRL 1.16 RLOOTrainer"
+    departures = (
+        "No KL off the score on control tasks and the bandit; groups of the sizes all methods "
+        "share."
+    )
     presets = shared.presets(control={"kl_reward": 0.0}, tabular={"kl_reward": 0.0})
     spaces = shared.spaces(shared.CLIPS, language={"kl_reward": shared.KL_WEIGHT})
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pairbench import Batch, Field, register_algorithm, shared
+from pairbench import Batch, Field, PairBenchError, register_algorithm, shared
 from pairbench.algorithms.grpo import GRPO
 
 
@@ -27,6 +27,7 @@ class RLRR(GRPO):
     """
 
     source = "Niu et al., arXiv 2601.23058, equations 1 and 3 to 6 as third-party code cites them"
+    departures = "Ranks are those of the score, in place of the paper's listwise ranking model."
     presets = shared.presets()
     spaces = shared.spaces(shared.CLIPS)
 
@@ -72,7 +73,12 @@ def dense_rank(keys: Tensor) -> Tensor:
     Args:
         keys: (K, N, G), of each of N groups of G: compared by the first, ties by the next, and so
             on; larger is better.
+
+    Raises:
+        PairBenchError: a key is NaN, which has no rank.
     """
+    if bool(keys.isnan().any()):
+        raise PairBenchError("NaN has no rank: score every response with a number")
     mine, other = keys.unsqueeze(-1), keys.unsqueeze(-2)
     better = torch.zeros_like(mine[0] == other[0])
     equal = torch.ones_like(better)

@@ -24,6 +24,10 @@ class ROPO(DPO):
     """
 
     source = "ROPO, arXiv 2404.04102 (loss; formula from a secondary source)"
+    departures = (
+        "The paper's filtering of pairs and rejection sampling are left out; control tasks "
+        "and the bandit take fresh on-policy pairs in place of its offline ones."
+    )
     spaces = shared.spaces({**DPO.spaces["any"], "alpha": log_uniform(2.0, 50.0)})
 
     class Config(DPO.Config):

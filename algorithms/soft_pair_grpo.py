@@ -31,6 +31,10 @@ class SoftPairGRPO(GRPO):
     """
 
     source = "Yu, arXiv 2605.06375 (Soft-Pair-GRPO)"
+    departures = (
+        "A member of several pairs receives its mean reward, and the clip range is .2: the "
+        "paper is silent on both."
+    )
     presets = shared.presets({"log_std_floor": -20.0}, critic_free={"log_std_floor": None})
     spaces = shared.spaces({**shared.CLIPS, "beta": shared.KL_WEIGHT})
 

@@ -16,7 +16,8 @@ class TICGRPO(GRPO):
     factor 1 / L, population std with eps 1e-8, and no KL penalty.
     """
 
-    source = "Pang and Jin, arXiv 2508.02833, abstract; clip, std and KL: PairBench's reading"
+    source = "Pang, Luo and Jin, arXiv 2508.02833, abstract; clip, std and KL: PairBench's reading"
+    departures = "Clip range .2, population std and no KL penalty are a reading of the abstract."
     presets = shared.presets()
     spaces = shared.spaces(shared.CLIPS)
 

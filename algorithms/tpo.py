@@ -26,18 +26,20 @@ from pairbench import (
 class TPO(Algorithm):
     """Target policy optimisation (arXiv 2604.06159).
 
-    The source's, by its abstract: q_i proportional to p_old,i e^(u_i) on a group of scored
-    responses, and the cross-entropy of q and p, whose gradient in the group's logits is p - q.
-    Ours: u is the score's distance from the group's mean in population standard deviations; p is
-    the softmax over the group of log pi_theta, so that p_old is pi_old restricted to the group
-    (`base="restricted"`). That counts pi_old twice where responses are samples of it, leaves one of
-    them almost all the mass where they are long, and depends on the unit of an action; so all the
-    presets take `base="snis"`, in which p_old is uniform and p are the self-normalised importance
-    weights of pi_theta, as in brain and hard-pair-grpo.
+    The source's, as its author's code has it: q_i proportional to p_old,i e^(u_i) on a group of
+    scored responses, u the score's distance from the group's mean in population standard deviations
+    (0 in a tied group), p the softmax over the group of log pi_theta, and the cross-entropy of q
+    and p, whose gradient in the group's logits is p - q. So p_old is pi_old restricted to the group
+    (`base="restricted"`).
+
+    Ours is `base="snis"`, the row tpo-snis of the suites: that restriction counts pi_old twice
+    where responses are samples of it, leaves one of them almost all the mass where they are long,
+    and depends on the unit of an action. There p_old is uniform and p are the self-normalised
+    importance weights of pi_theta, as in brain and hard-pair-grpo.
     """
 
-    source = "Target Policy Optimization, arXiv 2604.06159 (target and cross-entropy)"
-    presets = shared.presets({"base": "snis"}, language={"base": "snis"}, tabular={"base": "snis"})
+    source = "Kaddour, Target Policy Optimization, arXiv 2604.06159, and its code (JeanKaddour/tpo)"
+    presets = shared.presets()
     spaces = shared.spaces()
 
     class Config(GroupConfig):

@@ -177,6 +177,8 @@ class Method(ABC):
         untuned: why there is no space, in a sentence; "" where there is one.
         kinds: the kinds of task it can run on, or None for any; a task may refuse it all the same.
         packages: distributions its numbers depend on, whose versions each record then holds.
+        departures: where its presets depart from the paper whose name it bears, in a sentence; ""
+            where they do not. Never inherited.
     """
 
     name: ClassVar[str]
@@ -186,6 +188,11 @@ class Method(ABC):
     untuned: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...] | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
+    departures: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.departures = cls.__dict__.get("departures", "")
 
     class Config(AlgorithmConfig):
         """Overridden by each method."""
@@ -265,18 +272,29 @@ class Algorithm(Method):
     def study(self, batch: Batch, progress: float, iteration: int) -> tuple[Batch, Signal]:
         """Returns what is trained on of a fresh batch, and its signal: `select`, then `prepare`.
 
-        Whoever trains calls this, once per batch; the arguments are those of `prepare`.
+        Whoever trains calls this, once per batch; the arguments are those of `prepare`. Pairs with
+        a response of no real step are left out: nothing can be learned from them.
 
         Raises:
-            PairBenchError: the batch lacks something that `needs` asks for.
+            PairBenchError: the batch lacks something that `needs` asks for, its groups are of
+                another size than the configuration's, or what the oracle said is not finite.
         """
-        if missing := self.needs.missing(batch):
+        needs, name = self.needs, getattr(self, "name", type(self).__name__)
+        if missing := needs.missing(batch):
             raise PairBenchError(
-                f"{self.name} needs a batch with {' and '.join(missing)}: "
+                f"{name} needs a batch with {' and '.join(missing)}: "
                 "have the task's collect() fill what an algorithm's needs ask for"
             )
+        if needs.data in ("groups", "groups+pairs"):
+            batch.check_groups(name, self.config.group_size)
+        for said in ("score", "components", "step_reward"):
+            numbers = getattr(batch, said)
+            if numbers is not None and not bool(numbers.isfinite().all()):
+                raise PairBenchError(
+                    f"Batch.{said} has NaN or infinity: have the task score every response"
+                )
         with torch.no_grad():
-            batch = self.select(batch)
+            batch = self.select(batch.without_idle_pairs())
             return batch, self.prepare(batch, progress, iteration)
 
 

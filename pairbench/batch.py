@@ -46,7 +46,8 @@ class Batch:
         contexts: (B, ...) owned by the task and its policy: prompt token ids, or the (B, T, D)
             observations of each step.
         responses: (B, T, ...) owned likewise: token ids, arms, or actions.
-        mask: (B, T) 1.0 where a step is part of the response, else 0.0.
+        mask: (B, T) 1.0 where a step is part of the response, else 0.0. A row may have none: it
+            has no gradient and is in no pair, and its score still counts in its group's mean.
         old_logp: (B, T) log-probability of each step under the policy that sampled it (nats; for
             offline pairs, under the policy when the batch was drawn).
         group: (B,) int64 number of the row's group, 0, 0, ..., 1, 1, ...
@@ -181,6 +182,28 @@ class Batch:
                     f"groups, has {beside.n_groups}"
                 )
         return self
+
+    def check_groups(self, name: str, size: int) -> None:
+        """Raises `PairBenchError` unless the groups are whole, in order and all of `size` rows."""
+        expected = torch.arange(self.n_groups).repeat_interleave(size)
+        if not torch.equal(self.group.cpu(), expected):
+            sizes = sorted(set(torch.bincount(self.group.cpu()).tolist()))
+            raise PairBenchError(
+                f"{name} has group_size {size} and the batch has {len(self)} rows in groups of "
+                f"{' and '.join(map(str, sizes))}: have collect() return group_size responses to "
+                "each context, one group after the other"
+            )
+
+    def without_idle_pairs(self) -> Self:
+        """Returns the batch without pairs, here or offline, of which a row has no real step."""
+        changed: dict[str, Any] = {}
+        if self.pairs is not None:
+            real = self.mask.any(1)[self.pairs].all(1)
+            if not bool(real.all()):
+                changed["pairs"] = self.pairs[real]
+        if self.offline is not None:
+            changed["offline"] = self.offline.without_idle_pairs()
+        return self._with(changed) if changed else self
 
     def _tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that have a row per response, by name: all but `pairs`."""

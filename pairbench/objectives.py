@@ -35,10 +35,10 @@ def all_real(mask: Tensor) -> bool:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Returns the mean of `values` (B, T) where `mask` is 1."""
+    """Returns the mean of `values` (B, T) where `mask` is 1; 0 where it is 1 nowhere."""
     if all_real(mask):
         return values.mean()
-    return (values * mask).sum() / mask.sum()
+    return (values * mask).sum() / mask.sum().clamp_min(1.0)
 
 
 def step_weights(mask: Tensor, aggregation: Aggregation, max_length: int) -> Tensor:
@@ -58,14 +58,14 @@ def step_weights(mask: Tensor, aggregation: Aggregation, max_length: int) -> Ten
     if aggregation == "dr_grpo":
         return mask / max_length
     if aggregation in ("dapo", "cispo"):
-        return mask * (mask.shape[0] / mask.sum())
+        return mask * (mask.shape[0] / mask.sum().clamp_min(1.0))
     return mask
 
 
 def aggregate(per_step: Tensor, weights: Tensor, aggregation: Aggregation) -> Tensor:
     """Returns a minibatch's scalar loss from `per_step` (B, T) or (B, 1) and its `step_weights`."""
     total = (per_step * weights).sum()
-    return total / (weights.sum() if aggregation == "bnpo" else weights.shape[0])
+    return total / (weights.sum().clamp_min(1.0) if aggregation == "bnpo" else weights.shape[0])
 
 
 # Importance ratios and the clipped surrogate
@@ -81,7 +81,7 @@ def log_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: RatioLevel) -
     if level == "token" or mask.shape[1] == 1:
         return steps
     total = (steps * mask).sum(1, keepdim=True)
-    return total if level == "trajectory" else total / mask.sum(1, keepdim=True)
+    return total if level == "trajectory" else total / mask.sum(1, keepdim=True).clamp_min(1.0)
 
 
 class _ClippedSurrogate(torch.autograd.Function):
@@ -240,16 +240,20 @@ def gae(
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Returns (values - mean) / (sample std + 1e-8) over the real steps; 0 if there is only one."""
+    """Returns (values - mean) / (sample std + 1e-8) over the real steps.
+
+    A single one stays as it is, as in Stable-Baselines3: it has nothing to be compared with.
+    """
     if all_real(mask):
         if values.numel() == 1:
-            return torch.zeros_like(values)
+            return values
         std, mean = torch.std_mean(values)
         return (values - mean) / (std + 1e-8)
-    steps = mask.sum()
-    centred = (values - (values * mask).sum() / steps) * mask
+    steps = mask.sum().clamp_min(1.0)
+    real = values * mask
+    centred = (values - real.sum() / steps) * mask
     variance = centred.square().sum() / (steps - 1.0).clamp_min(1.0)
-    return centred / (variance.sqrt() + 1e-8)
+    return torch.where(steps > 1.0, centred / (variance.sqrt() + 1e-8), real)
 
 
 # Comparisons
@@ -516,7 +520,8 @@ def ranked_pairs_loss(
 ) -> Tensor:
     """Returns the mean of -log sigmoid(beta (total_i - total_j)) over the ranked pairs of groups.
 
-    A pair (i, j) is ranked where score_i - score_j > margin; without any the loss is 0.
+    A pair (i, j) is ranked where score_i - score_j > margin; without any the loss is 0. A response
+    whose score is NaN is ranked with none.
 
     Args:
         total: (B,) log-probability of each response, or its log-ratio to a reference, nats.

@@ -65,6 +65,7 @@ class Entry:
         origin: "built in", or the name of the distribution that brings it.
         summary: first line of the class docstring ("" until it is imported).
         source: the class's `source` attribute, likewise.
+        departures: where an algorithm's presets depart from its paper, likewise.
         variants: the variants of a task, likewise.
         error: why it cannot be used, or None.
     """
@@ -75,6 +76,7 @@ class Entry:
     origin: str = BUILT_IN
     summary: str = ""
     source: str = ""
+    departures: str = ""
     variants: tuple[str, ...] = ()
     error: str | None = None
 
@@ -130,6 +132,7 @@ def _described(entry: Entry) -> Entry:
         entry,
         summary=(inspect.getdoc(cls) or "").partition("\n")[0],
         source=str(getattr(cls, "source", "")),
+        departures=str(getattr(cls, "departures", "")),
         variants=tuple(getattr(cls, "variants", ())),
     )
 

@@ -130,6 +130,7 @@ class Task(ABC):
             not declared goes by its name.
         variants: settings by variant name, for `name@variant`.
         packages: distributions its numbers depend on, whose versions each record then holds.
+        adam_eps: epsilon of Adam where the protocol does not say.
     """
 
     name: ClassVar[str]
@@ -141,6 +142,7 @@ class Task(ABC):
     measures: ClassVar[tuple[Measure, ...]] = ()
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
+    adam_eps: ClassVar[float] = 1e-5
 
     class Config(TaskConfig):
         """Overridden by each task."""

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from pairbench.algorithm import Needs, Queries
 from pairbench.batch import Batch, pick
+from pairbench.errors import PairBenchError
 from pairbench.task import TunableConfig
 
 FIRST, SECOND, TIE, SKIPPED = 1, -1, 0, 2
@@ -77,6 +78,14 @@ def queries(design: Queries, groups: int, size: int, generator: np.random.Genera
     return np.broadcast_to(np.stack([first, second], 1), (groups, len(first), 2)).astype(np.int64)
 
 
+def _refuse_nan(*scores: Float) -> None:
+    if any(np.isnan(several).any() for several in scores):
+        raise PairBenchError(
+            "a teacher cannot judge a score that is NaN: have the reward function return a number "
+            "for every response"
+        )
+
+
 class Teacher:
     """Answers queries about scores with the noise of its configuration; vectorised."""
 
@@ -91,6 +100,7 @@ class Teacher:
         `draw` says: under "segment" the very numbers that comparisons would use, under "query" an
         independent draw of the same noise. `mistake`, `equal` and `skip` do not touch scores.
         """
+        _refuse_nan(scores)
         if self.config.temperature == 0:
             return scores
         return scores + self.config.temperature * generator.gumbel(size=scores.shape)
@@ -105,6 +115,7 @@ class Teacher:
         `draw="segment"` pass what `perceive` returned: the choice then adds no noise of its own.
         """
         config = self.config
+        _refuse_nan(first, second)
         gap = first - second
         better = gap > 0
         if config.draw == "query" and config.temperature > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from pairbench.algorithm import Algorithm, AlgorithmConfig, GroupConfig
@@ -80,3 +81,53 @@ def test_a_field_that_needs_forgot_is_named_where_it_is_read() -> None:
     with pytest.raises(PairBenchError, match="a batch with ref_logp is needed and this one has"):
         batch.need("ref_logp")
     assert batch.need("score") is batch.score
+
+
+@pytest.mark.parametrize("cls", TRAINED, ids=lambda cls: cls.name)
+def test_groups_of_another_size_are_refused(cls: type[Algorithm]) -> None:
+    """Cut by group_size, they would mix contexts in silence."""
+    for situation in Subject(cls, {}).situations:
+        if situation.needs.data not in ("groups", "groups+pairs"):
+            continue
+        batch, _ = situation.world()
+        other = situation.config.model_copy(update={"group_size": situation.config.group_size * 2})
+        with pytest.raises(PairBenchError, match=rf"^{cls.name} has group_size \d+ and the batch"):
+            cls(other).study(batch, 0.0, 0)
+        uneven = replace(batch, group=batch.group.clone())
+        uneven.group[situation.config.group_size] = 0  # as many rows, one in the wrong group
+        with pytest.raises(PairBenchError, match="one group after the other"):
+            situation.fresh().study(uneven, 0.0, 0)
+
+
+@pytest.mark.parametrize("field", ["score", "components", "step_reward"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_oracle_that_gives_no_number_is_refused(field: str, value: float) -> None:
+    name = {"score": "grpo", "components": "gdpo", "step_reward": "ppo"}[field]
+    situation = Subject(get_algorithm(name), {}).situations[0]
+    batch, _ = situation.world()
+    batch.need(field).view(-1)[3] = value
+    with pytest.raises(PairBenchError, match=f"Batch.{field} has NaN or infinity"):
+        situation.fresh().study(batch, 0.0, 0)
+
+
+@pytest.mark.parametrize("name", ["dpo", "orpo", "soft-pair-grpo", "hard-pair-grpo", "f-hal"])
+def test_a_row_without_a_real_step_is_in_no_pair(name: str) -> None:
+    for situation in Subject(get_algorithm(name), {}).situations:
+        batch, _ = situation.world()
+        beside = batch if batch.pairs is not None else batch.offline
+        assert beside is not None
+        lost = int(beside.need("pairs")[0, 0])
+        beside.mask[lost] = 0.0
+        kept, _ = situation.fresh().study(batch, 0.0, 0)
+        after = (kept if batch.pairs is not None else kept.offline or kept).need("pairs")
+        assert 0 < len(after) < len(beside.need("pairs"))
+        assert not bool((after == lost).any())
+
+
+def test_departures_are_a_methods_own() -> None:
+    class Mine(get_algorithm("gvpo")):  # type: ignore[misc]
+        """Another."""
+
+    assert get_algorithm("gvpo").departures and Mine.departures == ""
+    named = {"hard-pair-grpo", "orpo", "gspo", "ropo", "pods", "amir-grpo"}
+    assert named <= {cls.name for cls in TRAINED if cls.departures}

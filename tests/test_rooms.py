@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"": ROOT / "pairbench", "algorithms.": ROOT / "algorithms", "tasks.": ROOT / "tasks"}
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "text", "seeding", "evaluation"}),  # ground
+    frozenset({"errors", "text", "seeding", "evaluation", "secrets"}),  # ground
     frozenset(
         {
             "algorithm", "batch", "objectives", "policy", "registry", "shared", "space", "tabular",
@@ -77,6 +77,7 @@ ACROSS = {
     "results/test_imports.py": "what the room loads",
     "results/url/test_s3.py": "against a server",
     "statistics/test_coverage.py": "what all intervals cover",
+    "statistics/test_finite.py": "what every function refuses",
     "tasks/test_control.py": "the files of all control tasks",
     "test_api.py": "the verbs at the root",
     "test_rooms.py": "the plan",

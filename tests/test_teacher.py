@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pairbench.algorithm import Needs
 from pairbench.batch import Batch
 from pairbench.control.value import ValueEstimate
+from pairbench.errors import PairBenchError
 from pairbench.teacher import FIRST, SECOND, SKIPPED, TIE, Teacher, TeacherConfig, queries
 
 
@@ -171,3 +172,16 @@ def test_state_restores_every_bit() -> None:
     for value in (one, other):
         value.fit(observations, targets, random())
     np.testing.assert_array_equal(one(observations), other(observations))
+
+
+def test_a_score_that_is_not_a_number_has_no_answer() -> None:
+    scores = np.array([[1.0, np.nan], [0.0, 2.0]])
+    teacher = Teacher(TeacherConfig())
+    for refused in (
+        lambda: teacher.perceive(scores, random()),
+        lambda: teacher.compare(scores[:, 0], scores[:, 1], random()),
+        lambda: teacher.ask(scores, "all-pairs", random()),
+        lambda: teacher.ask(scores, "best-worst", random()),
+    ):
+        with pytest.raises(PairBenchError, match="cannot judge a score that is NaN"):
+            refused()

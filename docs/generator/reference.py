@@ -204,6 +204,8 @@ def algorithm_settings(board: str) -> str:
             if config.model_fields[name].default == field.default
         }
         parts += [f"## `{entry.name}`", first_line(cls.__doc__), f"Source: {cls.source}."]
+        if cls.departures:
+            parts.append(f"Not the paper's: {cls.departures}")
         if len(same) < len(config.model_fields):
             parts.append(fields(config, same))
         presets = [

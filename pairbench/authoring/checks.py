@@ -49,6 +49,7 @@ from pairbench.batch import Batch, Signal, minibatches
 from pairbench.errors import PairBenchError
 from pairbench.seeding import generator
 from pairbench.space import check_space
+from pairbench.training.steps import by_steps
 
 STANDARD_ERRORS, LEAST_GAP = 3.0, 0.1
 """By which the runs on the bandit must beat the floor rows: standard errors, and reward.
@@ -421,6 +422,43 @@ def extremes(subject: Subject) -> str:
     )
 
 
+def empty_rows(subject: Subject) -> str:
+    """Rows without a real step count for nothing: finite, and a batch of them has no gradient."""
+
+    def look(situation: Situation) -> bool | None:
+        if situation.steps == 1:
+            return False
+        for every in (False, True):
+            batch, table = situation.world(dtype=torch.float32)
+            batch, idle = _emptied(batch, every)
+            if every and by_steps(situation.needs, situation.stepwise):
+                continue  # then no row is left to be looked at
+            seen = look_at(situation, batch.check(), table)
+            finite(seen)
+            if any(bool(leaf[idle].any()) for leaf in seen.gradients):
+                raise Broken("rows without a real step get a gradient")
+            algorithm = situation.fresh()
+            lean, found = studied(situation, algorithm, batch, 0.25, 3)
+            stream = generator(4, "contract:empty")
+            for part, rows in minibatches(lean, found, lean.n_groups, stream):
+                finite(slope(algorithm.loss(table.view(part), part, rows), table))
+        return None
+
+    return subject.everywhere(look, "finite, and without a gradient where no step is real")
+
+
+def _emptied(batch: Batch, every: bool) -> tuple[Batch, Tensor]:
+    """Returns a batch in which whole rows are masked, and the states that stand in these."""
+    rows = torch.arange(len(batch))
+    gone = (rows % 3 == 0) | (batch.group == 1) | every
+    other = replace(batch, mask=batch.mask.masked_fill(gone.unsqueeze(1), 0.0))
+    idle = batch.contexts[gone].reshape(-1)
+    if batch.offline is not None:
+        beside, more = _emptied(batch.offline, every)
+        other, idle = replace(other, offline=beside), torch.cat([idle, more])
+    return other, idle
+
+
 def minibatch(subject: Subject) -> str:
     """The loss works on minibatches of whole groups, down to a single group."""
 
@@ -474,6 +512,7 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "precision": precision,
     "ties": ties,
     "extremes": extremes,
+    "empty-rows": empty_rows,
     "minibatch": minibatch,
     "bandit": bandit,
     "learning": learning,

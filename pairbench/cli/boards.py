@@ -168,6 +168,8 @@ def list_(what: str, form: str) -> None:
         text = f"BROKEN: {item['error']}" if item.get("error") else item["summary"]
         origin = "" if item["origin"] == "built in" else f" [{item['origin']}]"
         click.echo(f"{item['name']:<{width}}  {text}{origin}")
+        if "departures" in item:
+            click.echo(f"{'':<{width}}  not the paper's: {item['departures']}")
         for variant in item.get("variants", []):
             click.echo(f"{'':<{width}}  variant {item['name']}@{variant}")
 
@@ -181,6 +183,8 @@ def _registered(what: str) -> list[dict[str, Any]]:
         item: dict[str, Any] = {name: getattr(entry, name) for name in kept}
         if what == "tasks":
             item["variants"] = list(entry.variants)
+        elif entry.departures:
+            item["departures"] = entry.departures
         if entry.error:
             item["error"] = entry.error
         objects.append(item)

@@ -13,6 +13,7 @@ import click
 
 from pairbench.cli import authoring, boards, evidence, language, papers, runs
 from pairbench.errors import PairBenchError
+from pairbench.secrets import shown
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _complain(message: str, status: int = 2) -> int:
-    click.echo(f"pairbench: {' '.join(message.split())}", err=True)
+    click.echo(f"pairbench: {' '.join(shown(message).split())}", err=True)
     return status
 
 

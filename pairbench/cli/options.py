@@ -13,11 +13,24 @@ import click
 
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import BACKENDS
+from pairbench.secrets import shown
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Option = Callable[[Verb], Verb]
 
-PLACE = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A file or folder of this machine: a url would make a folder of its name, secrets and all."""
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        if "://" in str(value):
+            self.fail(
+                "it is a url, and what is named here is a file or a folder", parameter, context
+            )
+        return super().convert(value, parameter, context)
+
+
+PLACE = Place(path_type=Path)
 
 
 def _split(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
@@ -193,7 +206,7 @@ EXECUTION = packed(
 def warn(problems: Iterable[str]) -> None:
     """Prints sentences on standard error, where they are in the way of no JSON."""
     for problem in problems:
-        click.echo(f"pairbench: {problem}", err=True)
+        click.echo(f"pairbench: {shown(problem)}", err=True)
 
 
 def loaded(results: Path | str) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pairbench.experiments.progress import Monitor, Tally
 from pairbench.results.find import outcome
 from pairbench.results.record import RunRecord
+from pairbench.secrets import shown
 from pairbench.text import duration, number, printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Lines(Monitor):
         self._last = time.monotonic()
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), markup=False)
+        self._console.print(printable(shown(text)), markup=False)
 
     def ended(self, record: RunRecord, tally: Tally) -> None:
         self.note(f"[{tally.total - tally.left}/{tally.total}] {outcome(record)}{_to_go(tally)}")

@@ -15,12 +15,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from pairbench.errors import PairBenchError
-
-if TYPE_CHECKING:
-    import duckdb
 
 JSON_BYTES = 2**26
 """The largest file of JSON or TOML that is read: the largest of ours has a thousandth of it."""
@@ -43,6 +40,58 @@ def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, data: bytes, sync: bool = False) -> None:
+    """Adds `data` to the end of a file, which begins with it if there was none.
+
+    Raises:
+        OSError: it cannot be written, or is a link, a pipe or a device.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with os.fdopen(_opened(path, flags, follow=False), "wb", buffering=0) as file:
+        file.write(data)  # one call, so that lines of two writers stay whole
+        if sync:
+            os.fsync(file.fileno())
+
+
+def refuse_unusual(path: Path | str, follow: bool = False) -> None:
+    """Refuses what is no ordinary file, for readers that open it themselves.
+
+    Raises:
+        OSError: it is not there, a folder, a pipe, a device, or a link that is not to be followed.
+    """
+    os.close(_opened(Path(path), os.O_RDONLY, follow))
+
+
+def refuse_link_out(root: Path, folder: Path) -> None:
+    """Refuses a folder that a link has taken out of another one.
+
+    Raises:
+        PairBenchError: it is elsewhere.
+    """
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise PairBenchError(f"{folder} is a link out of {root}: remove the link")
+
+
+def _opened(path: Path, flags: int, follow: bool) -> int:
+    """A file, if it is an ordinary one: a pipe would wait for whoever is at its other end."""
+    try:
+        links = 0 if follow else os.O_NOFOLLOW
+        descriptor = os.open(path, flags | os.O_NONBLOCK | links, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link, which is not followed") from error
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads
+            raise OSError(error.errno, "it is no ordinary file") from error
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no ordinary file")
 
 
 def write_text(path: Path, text: str, what: str) -> Path:
@@ -76,37 +125,14 @@ def read_untrusted(path: Path, most: int = JSON_BYTES, follow: bool = True) -> b
         OSError: it cannot be read, is a pipe or a device, has more than `most` bytes, or is a link
             where those are not to be followed.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "it is a link, which is not followed") from error
-        raise
-    with open(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "it is no ordinary file")
-        if about.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than {most}")
-        return file.read()
-
-
-def refuse_large_parquet(connection: duckdb.DuckDBPyConnection, path: Path, most: int) -> None:
-    """Asks a Parquet file what it unpacks to, before anything is unpacked.
-
-    Raises:
-        OSError: more than `most` bytes, by its own word or at four bytes a value.
-        duckdb.Error: it is not there, or no such file.
-    """
-    told = connection.execute(
-        "SELECT sum(num_values), sum(total_uncompressed_size) FROM parquet_metadata(?)", [str(path)]
-    ).fetchone()
-    values, size = told or (0, 0)
-    if max(4 * int(values or 0), int(size or 0)) > most:
-        raise OSError(errno.EFBIG, f"it unpacks to {values} values in {size} bytes")
+    with os.fdopen(_opened(path, os.O_RDONLY, follow), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}")
+        data = file.read(most + 1)  # it may have grown meanwhile
+        if len(data) > most:
+            raise OSError(errno.EFBIG, f"it has more than {most} bytes")
+        return data
 
 
 @contextmanager

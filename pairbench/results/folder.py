@@ -10,17 +10,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pairbench.errors import PairBenchError
 from pairbench.results.columns import write_series, write_texts
-from pairbench.results.files import atomic_write, set_aside
+from pairbench.results.files import atomic_write, read_untrusted, refuse_link_out, set_aside
 from pairbench.results.heartbeat import heartbeat_path
 from pairbench.results.layout import ASIDE, DRIVER, LEFTOVER, RUNS, record_path
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
+from pairbench.secrets import shown
+from pairbench.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +76,7 @@ class Store:
     def find(self, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
         """Returns the finished record of a run, if any, and what was set aside from its place."""
         path = self.path(spec)
+        refuse_link_out(self.root, path.parent)
         try:
             record = read_record(path)
             if record.identity != spec.identity:
@@ -111,10 +114,7 @@ class Store:
             elif _status(path) == "finished":
                 raise PairBenchError(f"{path} holds a finished run, which is never overwritten")
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.parent.resolve().is_relative_to(self.root.resolve()):
-                raise PairBenchError(
-                    f"{path.parent} is a link out of the results folder: remove the link"
-                )
+            refuse_link_out(self.root, path.parent)
             hashes = {}
             if series and len(next(iter(series.values()))):
                 written.append(path.with_suffix(".parquet"))
@@ -122,7 +122,7 @@ class Store:
             if texts:
                 written.append(path.with_suffix(".texts.parquet"))
                 hashes["texts_sha256"] = write_texts(written[-1], texts)
-            record = record.model_copy(update=hashes)
+            record = _discreet(record).model_copy(update=hashes)
             data = as_json(record)
             if not (record.status == "skipped" and path.exists() and path.read_bytes() == data):
                 atomic_write(path, data)
@@ -183,12 +183,16 @@ class Store:
 
         holder = self.root / ".pid.lock"
         with writing_to(self.root):
+            for folder in (".checkpoints", RUNS):
+                refuse_link_out(self.root, self.root / folder)
             (self.root / ".checkpoints").mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / ".lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                who = holder.read_text().strip() if holder.exists() else "of unknown number"
+                who = "of unknown number"
+                with suppress(OSError):
+                    who = printable(read_untrusted(holder, 99, follow=False).decode().strip())
                 raise PairBenchError(
                     f"results folder {self.name} is in use by process {who}: "
                     "wait for it to end, or give another --results folder"
@@ -200,13 +204,22 @@ class Store:
                 raise
         for folder in (".", ".checkpoints", RUNS, "*/*"):  # of writers that were killed
             for leftover in self.root.glob(f"{folder}/.*.tmp"):
-                if LEFTOVER.fullmatch(leftover.name):
+                inside = leftover.resolve().is_relative_to(self.root.resolve())
+                if inside and LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
         try:
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def _discreet(record: RunRecord) -> RunRecord:
+    """A record whose failure, which may be of foreign code, tells no secret."""
+    if record.failure is None:
+        return record
+    failure = record.failure.model_copy(update={"message": shown(record.failure.message)})
+    return record.model_copy(update={"failure": failure, "reason": shown(record.reason or "")})
 
 
 def _status(path: Path) -> str | None:

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pairbench.results.files import atomic_write, read_untrusted, strict_json
+from pairbench.results.files import append, atomic_write, read_untrusted, strict_json
 from pairbench.results.record import RunSpec
+from pairbench.secrets import shown
 
 BEAT = 2.0  # seconds between two heartbeats
 LINE = 60.0  # seconds between two lines on progress, where nothing was evaluated meanwhile
@@ -91,11 +92,13 @@ class RunLog:
         if self._path is None:
             return
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": when, "event": event, **details}) + "\n"
+        told = {
+            key: shown(text) if isinstance(text, str) else text for key, text in details.items()
+        }
+        line = json.dumps({"time": when, "event": event, **told}) + "\n"
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab") as file:
-                file.write(line.encode())
+            append(self._path, line.encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pairbench.errors import PairBenchError
 from pairbench.results.folder import RunFiles, Store
+from pairbench.secrets import shown
 
 
 def is_url(place: Path | str) -> bool:
@@ -25,7 +26,7 @@ def only_folder(place: str, who: str) -> Path:
         PairBenchError: it is a url; the sentence begins with `who`.
     """
     if is_url(place):
-        raise PairBenchError(f"{who} works in a folder, not at {place}: give one")
+        raise PairBenchError(f"{who} works in a folder, not at {shown(place)}: give one")
     return Path(place)
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairbench.errors import PairBenchError
-from pairbench.results.columns import quoted
 from pairbench.results.layout import record_path
 from pairbench.results.load import load_records
+from pairbench.results.parquet import rows_of
 from pairbench.results.place import at_hand
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import as_json
 
 if TYPE_CHECKING:
     import duckdb
+
+
+OPTIONS = ", filename=true, file_row_number=true, union_by_name=true"
+
+OURS = frozenset({"identity", "row", "algorithm", "task", "seed", "iteration"})
+"""Columns of the table of series that no file may have."""
 
 
 def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
@@ -43,21 +50,19 @@ def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
         marks = ", ".join("?" * 19)
         connection.executemany(f"INSERT INTO records VALUES ({marks})", [_flat(r) for r in records])
     files = {
-        str(path): record
+        os.path.abspath(path): record
         for record in records
         if (path := record_path(folder, record).with_suffix(".parquet")).exists()
     }
-    if files:
+    if usable := _usable(connection, files):
         connection.execute("CREATE TABLE files (filename VARCHAR, identity VARCHAR)")
         connection.executemany(
-            "INSERT INTO files VALUES (?, ?)", [(name, r.identity) for name, r in files.items()]
+            "INSERT INTO files VALUES (?, ?)", [(name, files[name].identity) for name in usable]
         )
-        paths = ", ".join(map(quoted, files))
         connection.execute(
             f"CREATE VIEW series AS SELECT r.identity, r.row, r.algorithm, r.task, r.seed, "
             f"s.file_row_number AS iteration, s.* EXCLUDE (filename, file_row_number) "
-            f"FROM read_parquet([{paths}], filename=true, file_row_number=true, "
-            f"union_by_name=true) s "
+            f"FROM {rows_of(connection, usable, OPTIONS, kind='numbers')} s "
             f"JOIN files USING (filename) JOIN records r USING (identity)"
         )
     try:
@@ -66,6 +71,24 @@ def query(sql: str, root: Path | str = "results") -> duckdb.DuckDBPyRelation:
         raise PairBenchError(
             f"the query cannot be answered: {' '.join(str(error).split())}"
         ) from error
+
+
+def _usable(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> list[str]:
+    """Those of the files that are series; one that is none stops no question."""
+    import duckdb
+
+    def fit(names: list[str]) -> bool:
+        try:
+            table = rows_of(connection, names, OPTIONS, kind="numbers")
+            columns = [
+                row[0].casefold() for row in connection.execute(f"DESCRIBE FROM {table}").fetchall()
+            ]
+        except (duckdb.Error, OSError):
+            return False
+        return OURS.isdisjoint(columns)
+
+    names = list(files)
+    return names if not names or fit(names) else [name for name in names if fit([name])]
 
 
 def _flat(record: RunRecord) -> Sequence[Any]:

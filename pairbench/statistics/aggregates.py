@@ -8,16 +8,31 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+def numbers(values: ArrayLike) -> Array:
+    """Returns values as an array of float64.
+
+    Raises:
+        ValueError: one is NaN or infinite, of which no statistic is true.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            "statistics need finite numbers, and a value is NaN or infinite: leave out what failed "
+            "or was not measured"
+        )
+    return array
+
+
 def iqm(scores: ArrayLike, axis: int = -1) -> Array:
     """Returns the interquartile mean along `axis`: the mean without the lowest and highest quarter.
 
-    The definition of rliable (Agarwal et al. 2021, arXiv 2108.13264): `floor(n / 4)` scores are cut
-    on either side, so up to three scores it is the mean.
+    The definition of rliable (Agarwal et al. 2021, arXiv 2108.13264): `floor(n / 4)` whole scores
+    are cut on either side. Up to three it is the mean; of five one and of ten two are cut, 20%.
 
     Raises:
         ValueError: if there is no score along the axis.
     """
-    ordered = np.sort(np.moveaxis(np.asarray(scores, dtype=np.float64), axis, -1), axis=-1)
+    ordered = np.sort(np.moveaxis(numbers(scores), axis, -1), axis=-1)
     count = ordered.shape[-1]
     if count == 0:
         raise ValueError("the interquartile mean of no scores is undefined")
@@ -31,7 +46,7 @@ def median(scores: ArrayLike, axis: int = -1) -> Array:
     Raises:
         ValueError: if there is no score along the axis.
     """
-    table = np.asarray(scores, dtype=np.float64)
+    table = numbers(scores)
     if table.shape[axis] == 0:
         raise ValueError("the median of no scores is undefined")
     return np.asarray(np.median(table, axis=axis))
@@ -47,10 +62,10 @@ def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:
     Raises:
         ValueError: if there is no score.
     """
-    table = np.asarray(scores, dtype=np.float64)
+    table = numbers(scores)
     if table.shape[-1] == 0:
         raise ValueError("the optimality gap of no scores is undefined")
-    return np.asarray(np.maximum(target - table, 0.0).mean(axis=-1))
+    return np.asarray(np.maximum(numbers(target) - table, 0.0).mean(axis=-1))
 
 
 def performance_profile(scores: ArrayLike, levels: ArrayLike) -> Array:
@@ -62,8 +77,8 @@ def performance_profile(scores: ArrayLike, levels: ArrayLike) -> Array:
     Raises:
         ValueError: if there is no score.
     """
-    table = np.asarray(scores, dtype=np.float64)
+    table = numbers(scores)
     if table.shape[-1] == 0:
         raise ValueError("the performance profile of no scores is undefined")
-    above = table[..., None, :] > np.asarray(levels, dtype=np.float64)[:, None]
+    above = table[..., None, :] > numbers(levels)[:, None]
     return np.asarray(above.mean(axis=-1))

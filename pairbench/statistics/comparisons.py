@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pairbench.seeding import generator
-from pairbench.statistics.aggregates import Array, iqm
+from pairbench.statistics.aggregates import Array, iqm, numbers
 from pairbench.statistics.intervals import SEED, Estimate, bootstrap, in_groups, mean_interval
 
 EXACT_FLIPS = 20
@@ -26,7 +26,7 @@ def win_rate(a: ArrayLike, b: ArrayLike) -> Array:
     Raises:
         ValueError: if the shapes differ or there is no context.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = numbers(a), numbers(b)
     if x.shape != y.shape or x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"win rates need scores on the same contexts, not {x.shape} and {y.shape}")
     return np.asarray(((x > y) + 0.5 * (x == y)).mean(axis=-1))
@@ -37,8 +37,8 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> Array:
 
     The Mann-Whitney statistic over n m, as in rliable (arXiv 2108.13264, section 4.3).
     """
-    x = np.asarray(a, dtype=np.float64)[..., :, None]
-    y = np.asarray(b, dtype=np.float64)[..., None, :]
+    x = numbers(a)[..., :, None]
+    y = numbers(b)[..., None, :]
     return np.asarray(((x > y) + 0.5 * (x == y)).mean(axis=(-2, -1)))
 
 
@@ -105,7 +105,7 @@ def sign_flip_p_values(rows: Sequence[ArrayLike], draws: int = 100_000) -> list[
     Raises:
         ValueError: if a row has no difference.
     """
-    tables = [np.sort(np.asarray(row, dtype=np.float64).ravel()) for row in rows]
+    tables = [np.sort(numbers(row).ravel()) for row in rows]
     if not all(table.size for table in tables):
         raise ValueError("a sign-flip test needs at least one difference")
     return in_groups(tables, lambda several, _: _sign_flips(several, draws))
@@ -147,7 +147,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> Array:
     Raises:
         ValueError: if there are fewer than two scores, or not as many of both.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = numbers(a), numbers(b)
     if y.ndim != 1 or len(y) < 2 or x.shape[-1:] != y.shape:
         raise ValueError(f"a rank correlation needs two scores or more, not {x.shape}, {y.shape}")
     first, second = np.triu_indices(len(y), 1)
@@ -181,7 +181,7 @@ def holm(p_values: ArrayLike) -> Array:
     Raises:
         ValueError: if a p-value is not in [0, 1].
     """
-    given = np.asarray(p_values, dtype=np.float64).ravel()
+    given = numbers(p_values).ravel()
     if not ((given >= 0) & (given <= 1)).all():
         raise ValueError("p-values lie between 0 and 1")
     order = np.argsort(given, kind="stable")
@@ -191,7 +191,7 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> Array:
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = numbers(a), numbers(b)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"paired scores must be two equal rows of seeds, not {x.shape}, {y.shape}")
     return x - y

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pairbench.seeding import generator
-from pairbench.statistics.aggregates import Array, performance_profile
+from pairbench.statistics.aggregates import Array, numbers, performance_profile
 
 Statistic = Callable[[Sequence[Array]], Array]
 Answer = TypeVar("Answer")
@@ -57,7 +57,7 @@ def bootstrap(
     Raises:
         ValueError: if a stratum has no seed.
     """
-    tables = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    tables = [numbers(stratum) for stratum in strata]
     counts = [len(table) for table in tables]
     if not counts or min(counts) == 0:
         raise ValueError("a bootstrap needs at least one seed in every stratum")
@@ -110,12 +110,12 @@ def _quantile(ordered: Array, share: float) -> Array:
 
 def iqm_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Returns the interquartile mean over seeds, scores (n,), with its interval."""
-    return iqm_intervals([np.asarray(scores, dtype=np.float64)], level)[0]
+    return iqm_intervals([scores], level)[0]
 
 
 def iqm_intervals(rows: Sequence[ArrayLike], level: float = 0.95) -> list[Estimate]:
     """Returns `iqm_interval` of each row, those of as many seeds in one go."""
-    tables = [np.asarray(row, dtype=np.float64) for row in rows]
+    tables = [numbers(row) for row in rows]
     return in_groups(tables, lambda several, _: stratified_iqm([several], level=level))
 
 
@@ -137,7 +137,7 @@ def stratified_iqm(
     Raises:
         ValueError: if a task has no seed, or tasks differ in methods.
     """
-    tables = [np.sort(np.asarray(task, dtype=np.float64), axis=-1) for task in tasks]
+    tables = [np.sort(numbers(task), axis=-1) for task in tasks]
     if not tables or any(table.ndim != 2 or not table.shape[1] for table in tables):
         raise ValueError("interquartile means need (methods, seeds) scores with at least one seed")
     if len({len(table) for table in tables}) > 1:
@@ -164,10 +164,10 @@ def stratified_iqm(
 def mean_interval(
     scores: ArrayLike, level: float = 0.95, limits: tuple[float, float] = (-np.inf, np.inf)
 ) -> Estimate:
-    """Returns the mean over seeds with its interval; NaN marks what a seed lacks.
+    """Returns the mean over seeds with its interval; NaN in a table marks what a seed lacks.
 
-    `scores` is (n,) or (n, K); with K columns (opponents, say) it is the mean over columns of each
-    column's mean over the seeds that have it.
+    `scores` is (n,) or (n, K). With K columns (opponents, say), in which NaN is allowed, it is the
+    mean over columns of each column's mean over the seeds that have it.
 
     Raises:
         ValueError: if there is no seed.
@@ -186,6 +186,8 @@ def mean_intervals(
         ValueError: if one has no seed.
     """
     data = [np.asarray(table, dtype=np.float64) for table in tables]
+    for table in data:  # a seed's one number cannot be lacking
+        numbers(table if table.ndim < 2 else table[~np.isnan(table)])
     if not all(len(table) for table in data):
         raise ValueError("a mean over seeds needs at least one")
     data = [canonical(table.reshape(len(table), -1)) for table in data]
@@ -269,7 +271,12 @@ def student_t_quantile(p: float, df: int) -> float:
     The density of the angle is proportional to cos(angle)^(df - 1); its integral is tabulated by
     Simpson's rule and inverted by linear interpolation (absolute error below 1e-6 for p in
     [0.005, 0.995]).
+
+    Raises:
+        ValueError: `p` is no probability, or there is no degree of freedom.
     """
+    if not (0 < p < 1 and df >= 1):
+        raise ValueError("a quantile of Student's t needs a probability and a degree of freedom")
     angle = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
     density = np.cos(angle).clip(0) ** (df - 1)
     pieces = density[:-2:2] + 4 * density[1::2] + density[2::2]
@@ -311,7 +318,7 @@ def profile_interval(
     Raises:
         ValueError: if a task has no seed.
     """
-    tables = [np.asarray(task, dtype=np.float64).ravel() for task in tasks]
+    tables = [numbers(task).ravel() for task in tasks]
     if not tables:
         raise ValueError("a performance profile needs at least one task")
     shares = np.mean([performance_profile(table, levels) for table in tables], axis=0)

@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pairbench.statistics.aggregates import numbers
 from pairbench.statistics.intervals import student_t_quantile
 
 POWER = 0.8
@@ -30,10 +31,10 @@ def power_of_t_test(shift: float, df: int, level: float = 0.95) -> float:
     probabilities given S, integrated over S by Simpson's rule (absolute error below 1e-6).
 
     Raises:
-        ValueError: if there is no degree of freedom.
+        ValueError: if there is no degree of freedom or the shift is not finite.
     """
-    if df < 1:
-        raise ValueError("a t-test needs at least one degree of freedom")
+    if not (df >= 1 and math.isfinite(shift)):
+        raise ValueError("a t-test needs at least one degree of freedom, and a finite shift")
     critical = student_t_quantile((1 + level) / 2, df)
     spread = 9.0 / math.sqrt(2 * df)
     s = np.linspace(max(1 - spread, 0.0), 1 + spread, 1201)
@@ -58,7 +59,7 @@ def detectable_shift(df: int, power: float = POWER, level: float = 0.95) -> floa
     Raises:
         ValueError: if the power is not above the chance of a false alarm and below 1.
     """
-    if not 1 - level < power < 1:
+    if not (df >= 1 and 1 - level < power < 1):
         raise ValueError("a test's power lies between its chance of a false alarm and 1")
     low, high = 0.0, 1.0
     while power_of_t_test(high, df, level) < power:
@@ -83,7 +84,7 @@ def minimum_detectable_difference(
     Raises:
         ValueError: if a row has fewer than two seeds, or the rows differ in length.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = numbers(a), numbers(b)
     if x.ndim != 1 or y.ndim != 1 or min(len(x), len(y)) < 2:
         raise ValueError("a detectable difference needs at least two seeds of each row")
     if x.shape != y.shape:

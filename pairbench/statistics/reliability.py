@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pairbench.statistics.aggregates import Array
+from pairbench.statistics.aggregates import Array, numbers
 
 TAIL = 0.05
 """The share of worst values that a conditional value at risk averages, as in the paper."""
@@ -23,7 +23,7 @@ def differences(curves: ArrayLike) -> Array:
     Raises:
         ValueError: if there are fewer than two points.
     """
-    values = np.asarray(curves, dtype=np.float64)
+    values = numbers(curves)
     if not values.ndim or values.shape[-1] < 2:
         raise ValueError("changes along a learning curve need at least two points")
     return np.asarray(np.diff(values))
@@ -37,7 +37,7 @@ def conditional_value_at_risk(values: ArrayLike, tail: float = TAIL) -> Array:
     Raises:
         ValueError: if there is no value or the tail is not in (0, 1].
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(values)
     if not array.size or not 0 < tail <= 1:
         raise ValueError("a value at risk needs values, and a tail above 0 and up to 1")
     worst = array <= np.quantile(array, tail, axis=-1, keepdims=True)
@@ -69,7 +69,7 @@ def dispersion_across_runs(curves: ArrayLike) -> Array:
     Raises:
         ValueError: if there is no run.
     """
-    table = np.asarray(curves, dtype=np.float64)
+    table = numbers(curves)
     if table.ndim != 2 or not len(table):
         raise ValueError("dispersion across runs needs learning curves of equal length")
     high, low = np.quantile(table, [0.75, 0.25], axis=0)

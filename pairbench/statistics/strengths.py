@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pairbench.statistics.aggregates import Array
+from pairbench.statistics.aggregates import Array, numbers
 from pairbench.statistics.intervals import Estimate, canonical, resample_counts, widened
 
 DRAWS = 1.0
@@ -44,7 +44,7 @@ def bradley_terry(wins: ArrayLike, draws: float = DRAWS, start: ArrayLike | None
     rows = table.shape[-1]
     table = (table + draws / 2) * ~np.eye(rows, dtype=bool)
     flat = table.reshape(-1, rows, rows)
-    first = np.zeros(rows) if start is None else np.asarray(start, dtype=np.float64)
+    first = np.zeros(rows) if start is None else numbers(start)
     pieces = [_fit(flat[at : at + BATCH], first) for at in range(0, len(flat), BATCH)]
     fitted = np.concatenate(pieces) if pieces else np.zeros((0, rows))
     return fitted.reshape(table.shape[:-1])

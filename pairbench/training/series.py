@@ -51,7 +51,7 @@ def measure(
         output = run.policy(batch)
         if not bool(torch.isfinite(output.logp).all()):
             raise DivergedError(number, "the policy's log-probability")
-        mask, steps = batch.mask, batch.mask.sum()
+        mask, steps = batch.mask, batch.mask.sum().clamp_min(1.0)
         values = {**means, "steps": run.cost.steps, "lr": lr}
         kl_old = output.kl_old
         if kl_old is None:

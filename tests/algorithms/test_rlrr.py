@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from pairbench.algorithms.rlrr import RLRR, dense_rank
+from pairbench.errors import PairBenchError
 from tests.support.fixtures import close, fixture_f, tensor
 from tests.support.group_methods import make, on_f, pair_advantages, push
 
@@ -69,3 +71,8 @@ def test_among_correct_responses_the_shorter_ranks_first() -> None:
     assert found.argsort(descending=True).tolist() == [2, 1, 3, 0]
     wide = advantages([1.0, 2.0, 3.0, 4.0], form="hrr", threshold=0.0, xi=1.0)
     assert wide.argsort(descending=True).tolist() == [3, 2, 1, 0]
+
+
+def test_no_rank_for_nan() -> None:
+    with pytest.raises(PairBenchError, match="NaN has no rank"):
+        dense_rank(torch.tensor([[[1.0, torch.nan, 2.0]]]))

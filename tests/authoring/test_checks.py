@@ -13,6 +13,7 @@ import torch
 from pydantic import ConfigDict, Field, field_serializer
 from torch import Tensor
 
+from pairbench import objectives as o
 from pairbench.algorithm import Algorithm, External, Loss, Needs, Presets
 from pairbench.authoring import situations as contract
 from pairbench.authoring.checks import NAMES, Finding, check
@@ -66,7 +67,7 @@ class Sound(Algorithm):
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         each = self.per_step(output, batch, signal)
-        return Loss(self.config.scale * (each * batch.mask).sum() / batch.mask.sum())
+        return Loss(self.config.scale * o.masked_mean(each, batch.mask))
 
 
 Loses = Callable[[Sound, PolicyOutput, Batch, Signal], Any]
@@ -274,6 +275,10 @@ CASES: list[tuple[str, str, type[Algorithm], str]] = [
     ("extremes", "a ratio cubed",
      variant(lambda s, o, b, g: Loss((((o.logp - b.old_logp) * b.mask).sum(1).exp() ** 3).mean())),
      "the loss is inf"),
+    ("empty-rows", "a mean over no step",
+     variant(lambda s, o, b, g: Loss((s.per_step(o, b, g) * b.mask).sum() / b.mask.sum())),
+     "the loss is nan"),
+    ("empty-rows", "the mask forgotten", variant(unmasked), "rows without a real step get a"),
     ("minibatch", "a deviation over groups", variant(across_groups), "the loss is -inf"),
     ("minibatch", "scores in the loss", variant(reads_scores), "a loss cannot read batch.score"),
     ("bandit", "the wrong sign", variant(lambda s, o, b, g: Loss(-plain(s, o, b, g))),

@@ -63,12 +63,12 @@ def test_an_edited_plug_in_is_named_never_pooled_and_made_anew_when_asked(
     old = f"turned-round (source {first.read['source of turned-round'][:8]})"
     rows = {row.row: row.n_seeds for row in board.rows}
     assert rows == {"turned-round": 1, old: 1, "reference": 2}
-    assert board.remarks == [
+    assert board.notes == [
         f"turned-round has the same settings as {old}, and another source of the algorithm: they "
         "are not known to be the same method."
     ]
     found = compare(load_records(results).records, "turned-round", "reference", board.task)
-    assert found.seeds == [1] and found.remarks == board.remarks
+    assert found.seeds == [1] and found.remarks == board.notes
     (verdict,) = pairbench.reproduce([first.identity[:16]], results)
     assert verdict.verdict == "different"
     assert verdict.changed[0].startswith("the source of turned-round changed: ")
@@ -111,11 +111,11 @@ def test_runs_of_before_sources_were_recorded_are_kept_apart_until_one_is_made_a
     records = load_records(tmp_path).records
     parts = build(records)
     assert len(parts) == 2 and all(len(board.identities) == 1 for board in parts)
-    assert "source of preference-bandit not recorded" in str([b.remarks for b in parts])
+    assert "source of preference-bandit not recorded" in str([b.notes for b in parts])
     (verdict,) = pairbench.reproduce([made.identity[:16]], tmp_path)
     assert verdict.verdict == "equal" and "not recorded to" in verdict.changed[0]
     (board,) = build(records, marks=marks(tmp_path))
-    assert board.rows[0].n_seeds == 2 and board.remarks == []
+    assert board.rows[0].n_seeds == 2 and board.notes == []
     assert run(tmp_path, "0-1", "reference")[1] == ""
     other = [r.model_copy(update={"weights_sha256": "0" * 64}) for r in records]
     assert len(build(other, marks=marks(tmp_path))) == 2  # the mark is of another content

@@ -111,7 +111,7 @@ def test_all_of_a_plug_ins_own_modules_count(
         ("x = None", "x = ''", False),
         ("x = True", "x = 1", False),
         ("f(a, b)", "f(b, a)", False),
-        ("@register_task('t')\nclass A:\n kinds = 1", "@register_task('t')\nclass A:\n kinds = 2", True),
+        ("@register_task\nclass A:\n kinds = 1", "@register_task\nclass A:\n kinds = 2", True),
         ("class A:\n    source = 'a'", "class A:\n    source = 'b'", False),
         ("def f():\n    source = 1", "def f():\n    source = 2", False),
         ("x = f'{a:g}b'", "x = f'{a:f}b'", False),

@@ -13,7 +13,6 @@ nothing there.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pairbench.errors import PairBenchError
-from pairbench.results.columns import MOST_BYTES, quoted
-from pairbench.results.files import atomic_write, read_untrusted, refuse_large_parquet, strict_json
+from pairbench.results.files import atomic_write, read_untrusted, strict_json
 from pairbench.results.layout import record_files
+from pairbench.results.parquet import MOST_BYTES, connect, rows_of, write
 from pairbench.results.record import RunRecord
 from pairbench.results.record_file import Unreadable, parse_record
 
@@ -117,40 +116,30 @@ def _add(path: Path, files: dict[str, Path]) -> None:
 
     if not files:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
-            for file in [*files.values(), *([path] if path.exists() else [])]:
-                refuse_large_parquet(connection, file, MOST_BYTES)
-            parts = [
-                f"SELECT '{identity}' AS identity, file_row_number AS iteration, "
-                f"{_measured(connection, file)} "
-                f"FROM read_parquet({quoted(file)}, file_row_number=true)"
-                for identity, file in sorted(files.items())
-            ]
+        with connect() as connection:
+            parts = []
+            for identity, file in sorted(files.items()):
+                table = rows_of(connection, [file], ", file_row_number=true")
+                parts.append(
+                    f"SELECT '{identity}' AS identity, file_row_number AS iteration, "
+                    f"{_measured(connection, table)} FROM {table}"
+                )
             if path.exists():
                 new = ", ".join(f"'{identity}'" for identity in files)
-                parts.append(
-                    f"SELECT * FROM read_parquet({quoted(path)}) WHERE identity NOT IN ({new})"
-                )
-            connection.execute(
-                f"COPY (SELECT * FROM ({' UNION ALL BY NAME '.join(parts)}) "
-                "ORDER BY identity, iteration) "
-                f"TO {quoted(temporary)} (FORMAT parquet, COMPRESSION zstd)"
-            )
-        atomic_write(path, temporary.read_bytes())
+                parts.append(f"FROM {rows_of(connection, [path])} WHERE identity NOT IN ({new})")
+            union = " UNION ALL BY NAME ".join(parts)
+            write(connection, f"(SELECT * FROM ({union}) ORDER BY identity, iteration)", path)
     except duckdb.Error as error:
         why = " ".join(str(error).split())[:200]
         raise PairBenchError(f"{path} cannot be written ({why})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _measured(connection: duckdb.DuckDBPyConnection, file: Path) -> str:
+def _measured(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """The columns of a file, as SQL that leaves no NULL in those of numbers."""
-    described = connection.execute("DESCRIBE FROM read_parquet(?)", [str(file)]).fetchall()
     texts = []
-    for name, kind, *_ in described:
+    described = connection.execute(f"DESCRIBE SELECT * EXCLUDE file_row_number FROM {table}")
+    for name, kind, *_ in described.fetchall():
         column = '"' + name.replace('"', '""') + '"'
         filled = f"coalesce({column}, 'nan'::FLOAT)" if kind == "FLOAT" else column
         texts.append(f"{filled} AS {column}")

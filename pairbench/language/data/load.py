@@ -23,7 +23,8 @@ from urllib.request import Request, urlopen
 from pairbench.errors import PairBenchError
 from pairbench.language.data import toy
 from pairbench.language.data.pairs import Preferences, RawPair, clean
-from pairbench.results.files import read_untrusted, refuse_large_parquet
+from pairbench.results.files import read_untrusted
+from pairbench.results.parquet import rows_of
 from pairbench.text import did_you_mean
 
 MOST_BYTES = 2**32
@@ -64,16 +65,21 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
             rows, revision = _from_hub(dataset, parts), parts[0].revision
         else:
             rows, revision = _from_folder(folder, dataset, parts), "local"
-        return Preferences.of(dataset, *clean(rows), revision)
+        return _cleaned(dataset, rows, revision)
     path = Path(dataset)
     if _suffix(path) in SUFFIXES:
         name = path.name.removesuffix(".gz").removesuffix(_suffix(path))
-        return Preferences.of(name, *clean(_from_file(path, "file", name)), "local")
+        return _cleaned(name, _from_file(path, "file", name), "local")
     names = [*_PARTS, "toy-dialogue"]
     raise PairBenchError(
         f"no data set is named {dataset!r}{did_you_mean(dataset, names)} "
         f"(a file of pairs ends in {', '.join(SUFFIXES)})"
     )
+
+
+def _cleaned(name: str, rows: Iterable[RawPair], revision: str) -> Preferences:
+    pairs, dropped, repeated = clean(rows)
+    return Preferences.of(name, pairs, dropped, revision, repeated)
 
 
 # Where the data sets are.
@@ -325,14 +331,14 @@ def _json(text: str, where: str) -> Any:
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
     import duckdb
 
-    if not path.is_file():
-        raise PairBenchError(f"{path} cannot be read: there is no such file")
     with duckdb.connect() as connection:
         try:
-            refuse_large_parquet(connection, path, MOST_BYTES)
-            table = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+            source = rows_of(connection, [path], most=MOST_BYTES, follow=True)
+            table = connection.execute(f"FROM {source}")
             names = [column[0] for column in table.description or ()]
             rows = table.fetchall()
+        except FileNotFoundError as error:
+            raise PairBenchError(f"{path} cannot be read: there is no such file") from error
         except (duckdb.Error, OSError) as error:
             reason = str(error).splitlines()[0]
             raise PairBenchError(f"{path} is not a readable Parquet file: {reason}") from error

@@ -14,14 +14,15 @@ from __future__ import annotations
 import email.utils
 import hashlib
 import json
-import os
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -31,11 +32,10 @@ from pydantic import ValidationError
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
 from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
+from pairbench.results.files import append, read_untrusted, refuse_link_out, strict_json
 from pairbench.results.record import digest
+from pairbench.secrets import JUDGE_KEY, may_use_proxy, refuse_secrets, shown
 from pairbench.text import printable
-
-KEYS = ("PAIRBENCH_JUDGE_KEY", "OPENAI_API_KEY")
-"""Environment variables of the key; the first that is set counts, empty means no key."""
 
 FOLDER = "judgements"
 
@@ -67,7 +67,15 @@ LONGEST_PAUSE = 300.0
 """Seconds; an endpoint that asks for more (Retry-After) is left for later."""
 
 PATIENCE = 60.0
-"""Seconds without a byte of an answer that count as a failure."""
+"""Seconds after which an answer that has not come, or not as a whole, counts as a failure."""
+
+LATE = "gave no answer in {:g} s"
+
+MOST_JOURNAL = 2**30
+"""Bytes of the file of a judge's verdicts: two million of them."""
+
+MOST_BYTES = 2**20
+"""Of one answer: a word with all that servers put around it has a thousandth of it."""
 
 UNREADABLE_RUN = 10
 """Unreadable answers in a row after which asking stops: this model does not answer the question."""
@@ -133,33 +141,9 @@ def parse_address(text: str) -> Address:
             "the judge openai needs an address and a model: openai:<base-url>,<model>, as in "
             "openai:http://localhost:8000/v1,my-model"
         )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise PairBenchError(
-            "the judge's address must hold no user name, password, query or fragment, since it is "
-            f"kept with each verdict: give the key in the environment as {KEYS[0]}"
-        )
+    instead = f"it is kept with each verdict; give the key in the environment as {JUDGE_KEY}"
+    refuse_secrets(url, "the judge's address", instead)
     return Address(url.rstrip("/"), model)
-
-
-def key_for(address: Address, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Returns the key to send, or None.
-
-    Raises:
-        PairBenchError: it would travel in the clear, or it is none.
-    """
-    name = next((name for name in KEYS if name in environment), None)
-    key = environment[name].strip() if name else ""
-    if not key:
-        return None
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise PairBenchError(f"{name} holds a character that no key has: set it again")
-    parts = urlsplit(address.url)
-    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise PairBenchError(
-            f"{name} is not sent to {parts.hostname} over http, where others can read it: use an "
-            f"https address, or set {KEYS[0]} to nothing to ask without a key"
-        )
-    return key
 
 
 class Endpoint:
@@ -189,8 +173,7 @@ class Endpoint:
             results / FOLDER / f"{digest(address.identity)[:16]}.jsonl", address.identity
         )
         self._unreadable = 0
-        self._session = requests.Session()
-        self._session.auth = self._with_key
+        self._session = self._new_session()
 
     def __enter__(self) -> Endpoint:
         return self
@@ -258,46 +241,84 @@ class Endpoint:
                 )
             self.requests += 1
             wait = 2.0**attempt
-            try:
-                response = self._session.post(
-                    f"{where}/chat/completions",
-                    json={
-                        "model": self.address.model,
-                        "messages": [{"role": "user", "content": question}],
-                        "temperature": TEMPERATURE,
-                        "max_tokens": MOST_TOKENS,
-                    },
-                    timeout=PATIENCE,
-                    allow_redirects=False,  # the key is meant for this address alone
-                )
-            except requests.RequestException as error:
-                late = isinstance(error, requests.Timeout)
-                trouble = f"gave no answer in {PATIENCE:g} s" if late else "could not be reached"
+            answer = self._post(question)
+            if isinstance(answer, str):
+                trouble = answer
+            elif answer.status == 200:
+                if (found := _completion(answer)) is not None:
+                    content, served = map(self._clean, found)
+                    return _Reply(content, served or None)
+                trouble = "answered with something that is no chat completion"
+            elif answer.status in (408, 429) or answer.status >= 500:
+                trouble = f"answered with HTTP status {answer.status}"
+                wait = _retry_after(answer.retry_after, wait)
             else:
-                status = response.status_code
-                if status == 200:
-                    if (found := _completion(response)) is not None:
-                        content, served = map(self._clean, found)
-                        return _Reply(content, served or None)
-                    trouble = "answered with something that is no chat completion"
-                elif status in (408, 429) or status >= 500:
-                    trouble = f"answered with HTTP status {status}"
-                    wait = _retry_after(response.headers.get("Retry-After"), wait)
-                else:
-                    return self._refused(response)
+                return self._refused(answer)
             if wait > LONGEST_PAUSE:
                 raise _Stop(f"{where} {trouble} and asks to wait {wait:.0f} s: try again then")
             if attempt + 1 < ATTEMPTS:
                 self._pause(wait)
         raise _Stop(f"{where} {trouble} {ATTEMPTS} times in a row: see to it, then try again")
 
-    def _refused(self, response: requests.Response) -> _Reply:
+    def _post(self, question: str) -> _Answer | str:
+        """Returns what the endpoint answers, or why it did not, after at most `PATIENCE` seconds.
+
+        A thread of its own waits, since an endpoint that sends a byte now and then could hold it
+        for ever: no time-out of the socket's is a limit of the whole.
+        """
+        came: queue.SimpleQueue[_Answer | str] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                came.put(self._asked(question))
+            except Exception as error:  # noqa: BLE001 (whatever it is, there is no answer)
+                late = isinstance(error, requests.Timeout)
+                came.put(LATE.format(PATIENCE) if late else "could not be reached")
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            return came.get(timeout=PATIENCE)
+        except queue.Empty:
+            self._session = self._new_session()  # the old one is the thread's, as long as it waits
+            return LATE.format(PATIENCE)
+
+    def _asked(self, question: str) -> _Answer | str:
+        """Sends a question; an answer that is long or packed is none, as it may be without end."""
+        body: dict[str, Any] = {
+            "model": self.address.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": TEMPERATURE,
+            "max_tokens": MOST_TOKENS,
+        }
+        with self._session.post(
+            f"{self.address.url}/chat/completions",
+            json=body,
+            headers={"Accept-Encoding": "identity"},
+            timeout=PATIENCE,
+            allow_redirects=False,  # the key is meant for this address alone
+            stream=True,
+        ) as response:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                return "answered in a packed form that was not asked for"
+            data = response.raw.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                return f"answered with more than {MOST_BYTES} bytes"
+            later = response.headers.get("Retry-After")
+            return _Answer(response.status_code, data.decode(errors="replace"), later)
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.auth = self._with_key
+        session.trust_env = may_use_proxy(self.address.url)
+        return session
+
+    def _refused(self, answer: _Answer) -> _Reply:
         """Returns a refusal that concerns one question alone; any other stops all asking."""
-        status = response.status_code
+        status = answer.status
         if status in (401, 403):  # some servers repeat a part of the key in their text
-            sent = "the key that was sent" if self._key else f"a call without a key ({KEYS[0]})"
+            sent = "the key that was sent" if self._key else f"a call without a key ({JUDGE_KEY})"
             raise _Stop(f"{self.address.url} refuses {sent} (HTTP status {status})")
-        said = self._clean(f"HTTP status {status}: {response.text[:2000]}")
+        said = self._clean(f"HTTP status {status}: {answer.text}")
         others = any(known.verdict != "unreadable" for known in self._journal.known.values())
         if status in (400, 413, 422) and others:  # this text is too long, or was filtered
             return _Reply(said, refused=True)
@@ -314,10 +335,16 @@ class Endpoint:
 
     def _clean(self, text: str) -> str:
         """Returns foreign text on one line, short, and without the key, whoever repeats it."""
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = text.encode(errors="replace").decode()
+        text = shown(text, self._key).encode(errors="replace").decode()
         return " ".join(printable(text).split())[:200]
+
+
+class _Answer(NamedTuple):
+    """What came over the wire: HTTP's status, the body, and when to ask again."""
+
+    status: int
+    text: str
+    retry_after: str | None
 
 
 class _Reply(NamedTuple):
@@ -351,7 +378,9 @@ class _Journal:
         """Reads what is known and returns the file's bytes, or an empty line for no file."""
         self.known: dict[Place, Verdict] = {}
         try:
-            data = self._path.read_bytes() if self._path.exists() else b"\n"
+            data = read_untrusted(self._path, MOST_JOURNAL, follow=False)
+        except FileNotFoundError:
+            data = b"\n"
         except OSError as error:
             raise PairBenchError(f"{self._path} cannot be read ({error.strerror})") from error
         for line in data.splitlines():
@@ -370,6 +399,7 @@ class _Journal:
         lock = FileLock(self._path.with_suffix(".lock"))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_link_out(self._path.parents[1], self._path.parent)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise PairBenchError(
@@ -388,10 +418,7 @@ class _Journal:
 
     def _write(self, data: bytes) -> None:
         try:
-            with open(self._path, "ab") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            append(self._path, data, sync=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -417,10 +444,10 @@ def _parsed(reply: str) -> Choice:
     return choices.get(word, "unreadable")
 
 
-def _completion(response: requests.Response) -> tuple[str, str] | None:
+def _completion(answer: _Answer) -> tuple[str, str] | None:
     """Returns the text of a chat completion and its model's name, or None where it is none."""
     try:
-        body = response.json()
+        body = strict_json(answer.text)
         content = body["choices"][0]["message"]["content"]
         served = body.get("model")
     except (ValueError, LookupError, TypeError, AttributeError):

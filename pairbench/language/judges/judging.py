@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.language.data.pairs import Pair, prompt_id
-from pairbench.language.judges.endpoint import Endpoint, Verdict, key_for, parse_address
+from pairbench.language.judges.endpoint import Endpoint, Verdict, parse_address
 from pairbench.language.judges.judge import Role
 from pairbench.language.judges.judgement import (
     Comparison,
@@ -42,6 +42,7 @@ from pairbench.registry import get_task
 from pairbench.results.columns import read_texts
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord
+from pairbench.secrets import key_for
 from pairbench.text import did_you_mean
 
 BUDGET = 1000
@@ -206,7 +207,7 @@ def judge(
             "that judge is not known: name gold, proxy or openai:<base-url>,<model>"
         )
     address = parse_address(who.removeprefix("openai:")) if who.startswith("openai:") else None
-    key = key_for(address) if address else None
+    key = key_for(address.url) if address else None
     everything = distinct(records)
     chosen = _board(everything, task, board)
     found = {record.identity: record for record in everything}

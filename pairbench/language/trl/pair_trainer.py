@@ -49,7 +49,8 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
     scale_rewards, entropy bonus, importance sampling level and so on), and of the algorithm's
     those that are the trainer's here (contexts, epochs, minibatches, lr, max_grad_norm).
     steps_per_generation is the number of minibatches of whole groups, num_iterations that of
-    epochs, and gradients are accumulated over minibatches.
+    epochs, and gradients are accumulated over minibatches. min_new_tokens in generation_kwargs
+    forbids the end of sequence in scoring as in sampling, where TRL forbids it in sampling alone.
 
     Attributes:
         comparisons: answers of the teacher so far.
@@ -194,6 +195,33 @@ class PairTrainer(GRPOTrainer):  # type: ignore[misc]
             self.args.per_device_train_batch_size,
         )
         return logp.float()  # type: ignore[no-any-return]
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **rest: Any,
+    ) -> Any:
+        """TRL's, but for completions that may not end early, which TRL scores as if they might."""
+        shortest = (self.args.generation_kwargs or {}).get("min_new_tokens", 0)
+        if not shortest:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **rest
+            )
+        found = []
+        count = batch_size or len(input_ids)
+        for start in range(0, len(input_ids), count):
+            ids, told = (table[start : start + count] for table in (input_ids, attention_mask))
+            logits = model(input_ids=ids, attention_mask=told).logits[:, -logits_to_keep - 1 : -1]
+            ends = torch.zeros(logits.shape[1:], dtype=torch.bool, device=logits.device)
+            ends[:shortest, self.generation_config.eos_token_id] = True
+            logits = (logits.float() / self.temperature).masked_fill(ends, -torch.inf)
+            tokens = ids[:, -logits_to_keep:].unsqueeze(2)
+            found.append(logits.log_softmax(2).gather(2, tokens).squeeze(2))
+        return torch.cat(found), None, None
 
     def _all(self, local: Tensor, padding: int, first: bool = False) -> Tensor:
         """Returns the rows of all processes, on the CPU, padded to one width (left if `first`)."""

@@ -44,11 +44,12 @@ def _described(name: str) -> dict[str, Any]:
         cls = get_algorithm(name)
     except PairBenchError as error:
         lists: dict[str, Any] = {key: [] for key in ("about", "parts", "kinds", "settings")}
-        return {"missing": str(error), "source": "", "where": "", **lists}
+        return {"missing": str(error), "source": "", "departures": "", "where": "", **lists}
     kinds = list(cls.presets)
     return {
         "missing": None,
         "source": cls.source,
+        "departures": cls.departures,
         "where": f"{cls.__module__}:{cls.__qualname__}",
         "about": _paragraphs(inspect.getdoc(cls) or ""),
         "parts": [

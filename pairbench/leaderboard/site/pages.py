@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from tabulate import tabulate
 
 from pairbench import statistics
+from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, Pair
 from pairbench.leaderboard.columns import Column, Interval, columns
 from pairbench.leaderboard.overall import Overall, OverallRow
@@ -31,6 +33,7 @@ from pairbench.leaderboard.text import (
     percent,
     protocol_line,
 )
+from pairbench.registry import get_algorithm
 from pairbench.text import number
 
 LEVELS = 31
@@ -63,7 +66,8 @@ def board_page(
         groups=_groups(shown),
         rows=[_row(row, shown, board) for row in board.rows],
         regimes=sorted({row.regime for row in board.rows if row.regime}),
-        summary=summary(board),
+        departures=_departures(board),
+        summary=[*summary(board), *board.notes],
         curves=_curves(board),
         frontier=_frontier(board),
         distance=getattr(with_role(board.measures, "distance"), "meaning", ""),
@@ -79,6 +83,15 @@ def board_page(
             f"pairbench leaderboard --task {shlex.quote(board.task)} --format json"
         ),
     )
+
+
+def _departures(board: Board) -> dict[str, str]:
+    """Returns by algorithm where its presets depart from its paper, as far as it is at hand."""
+    found = {}
+    for name in sorted({row.algorithm for row in board.rows}):
+        with suppress(PairBenchError):
+            found[name] = get_algorithm(name).departures
+    return {name: text for name, text in found.items() if text}
 
 
 def summary(board: Board) -> list[str]:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pairbench.errors import PairBenchError
-from pairbench.results.columns import MOST_BYTES
 from pairbench.results.files import JSON_BYTES, strict_json
 from pairbench.results.layout import RUNS, folder_name
+from pairbench.results.parquet import MOST_BYTES
+from pairbench.secrets import refuse_secrets, shown
 from pairbench.text import printable
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ LARGEST: Sequence[tuple[re.Pattern[str], int]] = (
     (CHECKPOINT, CHECKPOINT_BYTES),
 )
 """What objects of ours are called, below the url, and the most bytes that one may have."""
-
-SECRET = re.compile(r"key|secret|token|password|credential|signature", re.I)
 
 
 class Unreachable(PairBenchError):
@@ -260,11 +259,11 @@ def _checked(url: str) -> str:
         raise PairBenchError(
             "--results is no url that can be used: write it as s3://bucket/prefix or gs://..."
         )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise PairBenchError(
-            "the url of --results must hold no user name, password, query or fragment: "
-            "give credentials in the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+    refuse_secrets(
+        url,
+        "the url of --results",
+        "give credentials in the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    )
     return url.rstrip("/")
 
 
@@ -339,11 +338,8 @@ def _status(record: bytes) -> str | None:
 
 def _why(error: Exception) -> str:
     """The first line of an error, without what the environment holds of secrets."""
-    text = printable(next(iter(str(error).splitlines()), type(error).__name__))
-    for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) > 3:
-            text = text.replace(value, "***")
-    return re.sub(r"//[^/@\s]+@", "//***@", text)[:300].strip()
+    text = next(iter(str(error).splitlines()), type(error).__name__)
+    return printable(shown(text))[:300].strip()
 
 
 @contextmanager

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +21,7 @@ pytest.importorskip("requests", reason="the extra language is not installed")
 
 from pairbench.errors import PairBenchError
 from pairbench.language.judges import endpoint as module
-from pairbench.language.judges.endpoint import Address, Endpoint, Verdict, key_for, parse_address
+from pairbench.language.judges.endpoint import Address, Endpoint, Verdict, parse_address
 from tests.support.fake_judge import FakeJudge, Trouble
 
 PROMPT = (("user", "Name a colour."),)
@@ -25,7 +31,7 @@ KEY = "sk-very-secret-0123456789"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key or proxy of this machine's takes part."""
-    for name in (*module.KEYS, "NETRC"):
+    for name in ("PAIRBENCH_JUDGE_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -144,10 +150,13 @@ def test_the_endpoint_is_asked_again_after_longer_and_longer_pauses(
 def test_a_slow_endpoint_is_asked_again(
     asking: Asking, fake: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     waits = [3.0]
-    fake.better = lambda a, b: time.sleep(waits.pop() if waits else 0) or "A"
+
+    def slow(a: str, b: str) -> str:
+        time.sleep(waits.pop() if waits else 0)
+        return "A"
+
+    fake.better = slow
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     with asking() as judge:
         verdict = judge.ask(PROMPT, "Red.", "Orange.")
@@ -269,7 +278,7 @@ def test_a_refusal_of_one_text_is_an_unreadable_verdict_and_of_the_first_an_erro
     ("trouble", "message"),
     [
         (Trouble(401, f"wrong key {KEY}"), "refuses the key that was sent (HTTP status 401)"),
-        (Trouble(404, f"no such path, {KEY}"), "no such path, [key]"),
+        (Trouble(404, f"no such path, {KEY}"), "no such path, ***"),
         (Trouble(302, headers=(("Location", "http://127.0.0.1:1/"),)), "HTTP status 302"),
     ],
 )
@@ -282,7 +291,7 @@ def test_the_key_is_sent_and_never_told_even_if_the_server_repeats_it(
         fake.troubles = [trouble]
         assert judge.ask(PROMPT, "Blue.", "x") is None
     assert set(fake.keys) == {f"Bearer {KEY}"}
-    assert verdict and verdict.reply == "Your key is [key]"
+    assert verdict and verdict.reply == "Your key is ***"
     assert message in str(judge.stopped)
     assert KEY not in str(judge.stopped)
     for path in asking.results.rglob("*"):
@@ -300,22 +309,105 @@ def test_no_key_of_the_machine_s_netrc_is_sent(
     assert fake.keys == [None]
 
 
-def test_the_key_comes_from_the_environment_and_not_in_the_clear() -> None:
-    far, near = Address("https://example.org/v1", "m"), Address("http://localhost:8000/v1", "m")
-    both = {"PAIRBENCH_JUDGE_KEY": "ours", "OPENAI_API_KEY": "theirs"}
-    assert key_for(far, {}) is None
-    assert key_for(far, both) == "ours"
-    assert key_for(near, {"OPENAI_API_KEY": " theirs\n"}) == "theirs"
-    assert key_for(far, {**both, "PAIRBENCH_JUDGE_KEY": ""}) is None
-    clear = Address("http://example.org/v1", "m")
-    assert key_for(clear, {}) is None
-    for environment in (both, {"OPENAI_API_KEY": "theirs"}):
-        with pytest.raises(PairBenchError, match=r"is not sent to example.org over http") as told:
-            key_for(clear, environment)
-        assert "ours" not in str(told.value) and "theirs" not in str(told.value)
-    with pytest.raises(PairBenchError, match="holds a character that no key has") as told:
-        key_for(far, {"OPENAI_API_KEY": "the\nirs"})
-    assert "irs" not in str(told.value)
+def test_a_key_that_an_error_s_end_cuts_is_not_told(asking: Asking, fake: FakeJudge) -> None:
+    for length in range(180, 215):
+        fake.troubles = [Trouble(404, "x" * length + KEY + "x" * 4000)]
+        with asking(key=KEY) as judge:
+            judge.ask(PROMPT, "Red.", "x")
+        told = str(judge.stopped)
+        assert not any(KEY[at : at + 8] in told for at in range(len(KEY) - 7))
+    fake.troubles = [Trouble(404, f"{KEY[:-3]} is the key, as is {KEY[6:]}")]
+    with asking(key=KEY) as judge:
+        judge.ask(PROMPT, "Red.", "x")
+    assert "*** is the key, as is ***" in str(judge.stopped)
+
+
+def test_no_proxy_stands_before_this_machine(
+    asking: Asking, fake: FakeJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would read the key of a judge at http://localhost."""
+    with FakeJudge() as proxy:
+        monkeypatch.delenv("NO_PROXY")
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        with asking(key=KEY) as judge:
+            assert judge.ask(PROMPT, "Red.", "x")
+        assert (len(fake.asked), proxy.asked) == (1, [])
+
+
+def _dripping(answer: Callable[[socket.socket], None]) -> tuple[str, threading.Thread]:
+    """The address of a server that answers one request as it likes."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with server, server.accept()[0] as connection, suppress(OSError):
+            connection.recv(2**16)
+            answer(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}/v1", thread
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n", b""])
+def test_an_answer_that_drips_has_a_time_limit_as_a_whole(
+    head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(head)
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    url, _ = _dripping(drip)
+    began = time.monotonic()
+    with Endpoint(Address(url, "m"), tmp_path, budget=9) as judge:
+        assert judge.ask(PROMPT, "Red.", "x") is None
+    assert "gave no answer in 0.3 s" in str(judge.stopped)
+    assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "why"),
+    [(b"", b"x" * 4096, "answered with more than"),
+     (b"Content-Encoding: gzip\r\n", gzip.compress(b"x"), "in a packed form"),
+     (b"Content-Length: 9\r\n", b"[" * 9, "no chat completion"),
+     (b"Transfer-Encoding: chunked\r\n", b"zz\r\n", "could not be reached")],
+)  # fmt: skip
+def test_an_answer_without_end_is_none(
+    head: bytes, body: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
+
+    url, _ = _dripping(answer)
+    with Endpoint(Address(url, "m"), tmp_path, budget=9) as judge:
+        assert judge.ask(PROMPT, "Red.", "x") is None
+    assert why in str(judge.stopped)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_verdicts_are_added_to_an_ordinary_file_only(
+    kind: str, asking: Asking, fake: FakeJudge, tmp_path: Path
+) -> None:
+    with asking() as judge:
+        judge.ask(PROMPT, "Red.", "x")
+    file, outside = asking.file, tmp_path / "outside"
+    file.rename(outside)
+    before = outside.read_bytes()
+    if kind == "link":
+        file.symlink_to(outside)
+    else:
+        os.mkfifo(file)
+    with pytest.raises(PairBenchError, match="cannot be read"), asking() as judge:
+        judge.ask(PROMPT, "Blue.", "x")
+    assert outside.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from pairbench.experiments.suite import plan
 from pairbench.language.data import toy
 from pairbench.language.data.load import load
 from pairbench.language.data.pairs import Pair, prompt_id
-from pairbench.language.judges import endpoint
 from pairbench.language.judges.endpoint import Choice, Verdict
 from pairbench.language.judges.judgement import JudgedRow, Judgement, both_orders, table
 from pairbench.language.judges.judging import judge
@@ -83,8 +82,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeJudge]:
-    for name in endpoint.KEYS:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PAIRBENCH_JUDGE_KEY", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeJudge() as server:
         yield server

@@ -20,15 +20,18 @@ pytest.importorskip("trl", reason="the extra reference is not installed")
 import datasets
 import trl
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from pairbench.algorithm import Algorithm
 from pairbench.batch import minibatches
 from pairbench.errors import PairBenchError
+from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.trl.pair_trainer import PairTrainer
 from pairbench.registry import get_algorithm, listing
 from pairbench.seeding import generator
 from pairbench.teacher import Teacher, TeacherConfig
 from tests.support.trl_peer import (
+    EOS,
     GROUP,
     LONGEST,
     PROMPTS,
@@ -37,6 +40,7 @@ from tests.support.trl_peer import (
     completions,
     gradient,
     move,
+    padded,
     policy,
     same,
     sampled,
@@ -131,6 +135,27 @@ def test_loss_and_gradient_are_those_of_our_loop(folder: Path, tokenizer: Any, n
     assert any(not torch.equal(a, b) for a, b in zip(slopes[0][1].values(), slopes[1][1].values()))
 
 
+def test_what_may_not_end_early_is_scored_as_it_is_sampled(folder: Path, tokenizer: Any) -> None:
+    """min_new_tokens leaves the end of sequence no probability, as `min_length` does in ours."""
+    theirs = trainer(folder, tokenizer, method("grpo"), generation_kwargs={"min_new_tokens": 3})
+    theirs.model.eval()
+    our = LanguagePolicy(
+        AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), EOS, min_length=3
+    )
+    contexts = padded(PROMPTS, left=True)
+    answers = padded(
+        [[9, 12, 7, EOS], [4, 5, 6], [11, 2, 3, 8, 10], [20, 30, 40, 50, EOS]], left=False
+    )
+    expected = our.logp(contexts, answers, (answers >= 0).float())
+    with torch.no_grad():
+        found = torch.where(answers >= 0, theirs._logp(theirs.model, contexts, answers), 0.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    del theirs.args.generation_kwargs["min_new_tokens"]
+    with torch.no_grad():
+        free = torch.where(answers >= 0, theirs._logp(theirs.model, contexts, answers), 0.0)
+    assert float((free - expected).min()) < -1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "needed"),
     [("ppo", "data other than"), ("orpo", "data other than"), ("gdpo", "several scores")],
@@ -157,6 +182,21 @@ def test_a_completion_without_a_finite_reward_is_an_error(
         theirs._prepare_inputs([{"prompt": text(row)} for row in PROMPTS for _ in range(GROUP)])
 
 
+@pytest.mark.parametrize("name", ["grpo", "gspo", "soft-pair-grpo", "hard-pair-grpo", "tpo"])
+def test_completions_cut_off_may_be_masked_whole(folder: Path, tokenizer: Any, name: str) -> None:
+    """One of each group is, and its row has no step; then all of a batch."""
+    theirs = trainer(folder, tokenizer, method(name), mask_truncated_completions=True)
+    theirs.current_gradient_accumulation_steps = 1
+    theirs.model.train()
+    inputs = [{"prompt": text(row)} for row in PROMPTS for _ in range(GROUP)]
+    part = theirs._prepare_inputs(inputs)
+    assert int((part["batch"].mask.sum(1) == 0).sum()) == len(part["batch"]) // GROUP
+    slope = gradient(theirs.model, theirs.compute_loss(theirs.model, part))
+    assert np.isfinite(slope[0]) and all(bool(g.isfinite().all()) for g in slope[1].values())
+    part["batch"].mask.zero_()
+    assert bool(theirs.compute_loss(theirs.model, part).isfinite())
+
+
 def test_fewer_groups_than_minibatches_are_an_error(folder: Path, tokenizer: Any) -> None:
     """Sixteen rows in eight minibatches of two would split groups of four."""
     settings = {"per_device_train_batch_size": 2, "steps_per_generation": 8}
@@ -171,14 +211,15 @@ def launched(folder: Path, out: Path, name: str, processes: int, **settings: Any
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).resolve().parents[2] / "support" / "train_pairs.py"
+    root = Path(__file__).resolve().parents[3]
+    script = root / "tests" / "support" / "train_pairs.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
     command += ["--master_port", str(port)]
     done = subprocess.run(
         [*command, str(script), str(folder), name, str(out), json.dumps(settings)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(script.parent), "ACCELERATE_USE_CPU": "1"},
+        env={**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1"},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
