@@ -51,7 +51,7 @@ def interval(value: Mapping[str, float], middle: str = "iqm") -> str:
 
 def percent(value: float) -> str:
     """Returns a share in per cent."""
-    return f"{value:.0%}"
+    return f"{value:z.0%}"
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
