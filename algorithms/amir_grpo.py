@@ -44,6 +44,7 @@ class AMIRGRPO(GRPO):
         control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
         language={"margin": 0.0},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+        exact={"beta": shared.PRICE, "std": "none", "margin": 0.0},
     )
     spaces = shared.spaces(
         {**shared.CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},

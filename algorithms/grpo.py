@@ -39,6 +39,7 @@ class GRPO(Algorithm):
     presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+        exact={"beta": shared.PRICE, "std": "none"},
     )
     spaces = shared.spaces(shared.CLIPS, language={"beta": shared.KL_WEIGHT})
 

@@ -35,6 +35,7 @@ class PODS(GRPO):
             "eps": 1e-8,
         },
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+        exact={"beta": shared.PRICE, "std": "none"},
     )
     spaces = shared.spaces(
         {**shared.CLIPS, "keep": integers(2, 8)}, language={"beta": shared.KL_WEIGHT}
