@@ -90,7 +90,10 @@ class SB3PPO(External):
             ent_coef=config.ent_coef,
             vf_coef=config.vf_coef,
             max_grad_norm=config.max_grad_norm,
-            policy_kwargs={"log_std_init": config.log_std_init},
+            policy_kwargs={
+                "log_std_init": config.log_std_init,
+                "optimizer_kwargs": {"eps": protocol.adam_eps},
+            },
             seed=seed,
             device="cpu",
         )

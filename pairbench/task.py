@@ -136,6 +136,7 @@ class Task(ABC):
             that the best policy is known, and may be learned from.
         variants: settings by variant name, for `name@variant`.
         packages: distributions its numbers depend on, whose versions each record then holds.
+        adam_eps: epsilon of Adam where the protocol does not say.
     """
 
     name: ClassVar[str]
@@ -148,6 +149,7 @@ class Task(ABC):
     floors: ClassVar[tuple[str, ...]] = ("reference", "random")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
+    adam_eps: ClassVar[float] = 1e-5
 
     class Config(TaskConfig):
         """Overridden by each task."""

@@ -193,7 +193,7 @@ def plan(
         tasks: of a suite, the tasks to keep.
         seeds: "0-4" or numbers; replaces the suite's. Without a suite, 0 by default.
         budget: limits by name (steps, labels, gradient_steps, seconds); replaces the suite's.
-        protocol: other settings of the protocol to replace (anneal, evaluations, probes).
+        protocol: other settings of the protocol to replace (anneal, evaluations, probes, ...).
         overrides: "target.key=value" texts.
 
     Raises:
@@ -312,7 +312,7 @@ def with_protocol(suite: Suite, changes: Mapping[str, Any]) -> Suite:
     """
 
     def changed(protocol: Protocol) -> Protocol:
-        return validated(Protocol, {**dict(protocol), **changes}, "the protocol")
+        return validated(Protocol, {**protocol.given, **changes}, "the protocol")
 
     terms = {
         task: own.model_copy(update={"protocol": own.protocol and changed(own.protocol)})
@@ -414,6 +414,8 @@ def _resolve(
     config = validated(algorithm_class.Config, settings, about)
     task_settings = {**variant_settings, **changes.get(base, {}), **changes.get(task, {})}
     task_config = validated(task_class.Config, task_settings, f"task {task}")
+    if "adam_eps" not in protocol.model_fields_set:
+        protocol = protocol.model_copy(update={"adam_eps": task_class.adam_eps})
     fields = {
         "algorithm": row.algorithm,
         "algorithm_config": config.model_dump(mode="json"),

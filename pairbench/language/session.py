@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,13 @@ from pairbench.algorithm import Method, Needs
 from pairbench.batch import Batch
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Cost, Evaluation
-from pairbench.language.data.pairs import Pair, Turn, prompt_id, prompt_text
+from pairbench.language.data.pairs import prompt_id
 from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.panel import OBJECTIVE_OF, Oracle
 from pairbench.language.metrics import completion_measures, inputs_of
-from pairbench.language.policy.encoding import decode, encode_answers, encode_prompts, real_ids
+from pairbench.language.policy.encoding import decode, encode_answers, real_ids
 from pairbench.language.policy.policy import LanguagePolicy
+from pairbench.language.prompts import Prompts, answers
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.statistics import win_rate
@@ -40,25 +41,6 @@ GOLD, PROXY = "gold judge", "proxy judge"
 
 _INITIAL: dict[str, tuple[Look, Tensor]] = {}
 """What the last task's initial policy says, and its log-probabilities of held-out pairs."""
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Prompts of one use, as turns and as token ids.
-
-    Attributes:
-        pairs: the preference pairs they come from, one prompt each.
-        ids: (N, P) int64, left padded with -1.
-    """
-
-    pairs: tuple[Pair, ...]
-    ids: Tensor
-
-    def take(self, rows: NDArray[np.int64]) -> Prompts:
-        """Returns the prompts of `rows`, without columns that only others needed."""
-        ids = self.ids[torch.from_numpy(rows)]
-        width = int((ids >= 0).sum(1).max())
-        return Prompts(tuple(self.pairs[row] for row in rows), ids[:, -width:])
 
 
 @dataclass(frozen=True)
@@ -93,8 +75,7 @@ class LanguageSession(Session):
         self.task, self.config, self.streams, self.needs = task, config, streams, needs
         self.contexts, self.size = algorithm.config.contexts, algorithm.config.group_size
         self.teacher, self._components = Teacher(config), task.components(needs)
-        split = task.data.split()
-        self.training = self._encode(split["policy"])
+        self.training, self.held_out = task.prompts
         sources = Counter(pair.source for pair in self.training.pairs)
         self._shares = {name: count / sources.total() for name, count in sources.items()}
         if needs.data != "nothing" and len(self.training.pairs) < self.contexts:
@@ -102,8 +83,6 @@ class LanguageSession(Session):
                 f"{task.name} has {len(self.training.pairs)} training prompts, fewer than the "
                 f"{self.contexts} that {algorithm.name}.contexts asks for: lower it"
             )
-        others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
-        self.held_out = self._encode(_distinct(others)[: config.evaluation_prompts])
         super().__init__(
             LanguagePolicy(
                 model.model,
@@ -114,7 +93,7 @@ class LanguageSession(Session):
                 bf16=config.bf16,
                 micro_rows=config.micro_rows,
                 device=config.device,
-                min_length=config.completion_tokens if config.fixed_length else 0,
+                min_length=config.least_tokens,
             )
         )
         self._initial, self._initial_logp = self._of_initial_policy()
@@ -128,11 +107,6 @@ class LanguageSession(Session):
             _INITIAL.clear()
             _INITIAL[key] = self._look(), self.policy.reference_logp(*self._pairs())
         return _INITIAL[key]
-
-    def _encode(self, pairs: Sequence[Pair]) -> Prompts:
-        tokenizer = self.task.language_model.tokenizer
-        texts = [prompt_text(pair.prompt, tokenizer) for pair in pairs]
-        return Prompts(tuple(pairs), encode_prompts(tokenizer, texts, self.config.prompt_tokens))
 
     def collect(self, iteration: int) -> Batch:
         batch, price = self._gather(self.contexts, Draws.of_run(self.streams), iteration)
@@ -197,13 +171,14 @@ class LanguageSession(Session):
 
     def offline_pairs(self, prompts: Prompts) -> Batch:
         """Returns the data set's pairs as rows preferred, rejected, preferred, ..."""
-        texts = [text for pair in prompts.pairs for text in (pair.chosen, pair.rejected)]
-        model, config, count = self.task.language_model, self.config, len(prompts.pairs)
-        responses, mask = encode_answers(model.tokenizer, texts, config.pair_tokens, model.eos)
-        if config.fixed_length:  # the policy may not say the end of sequence there
-            early = torch.arange(responses.shape[1]) < config.completion_tokens
-            early = (responses == model.eos) & early
-            responses, mask = responses.masked_fill(early, -1), mask.masked_fill(early, 0.0)
+        model, count = self.task.language_model, len(prompts.pairs)
+        responses, mask = encode_answers(
+            model.tokenizer,
+            answers(prompts.pairs),
+            self.config.pair_tokens,
+            model.eos,
+            self.config.least_tokens,
+        )
         return Batch(
             contexts=prompts.ids.repeat_interleave(2, 0),
             responses=responses,
@@ -369,11 +344,3 @@ def check_asked(task: str, algorithm: Method) -> None:
             f"{task} gives one pair a group under best-worst queries only; "
             f"{algorithm.name} must ask for those in place of {needs.queries}"
         )
-
-
-def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    """Returns the first pair of each prompt, ordered by nothing that says which came first."""
-    first: dict[tuple[Turn, ...], Pair] = {}
-    for pair in pairs:
-        first.setdefault(pair.prompt, pair)
-    return [first[prompt] for prompt in sorted(first)]

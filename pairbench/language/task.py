@@ -30,6 +30,7 @@ from pairbench.teacher import TeacherConfig
 if TYPE_CHECKING:  # what loads transformers and evaluate is imported when a task is used
     from pairbench.language.metrics import FurtherMetrics
     from pairbench.language.policy.models import LanguageModel
+    from pairbench.language.prompts import Prompts
     from pairbench.language.session import LanguageSession
 
 PRETRAINED = "smollm2-135m"
@@ -115,6 +116,11 @@ class LanguageConfig(TeacherConfig):
         exclude_if=_unset,
     )
 
+    @property
+    def least_tokens(self) -> int:
+        """How many tokens a completion has at least."""
+        return self.completion_tokens if self.fixed_length else 0
+
 
 class LanguageTask(Task):
     """A preference data set; a subclass gives its name in `pairbench.language.data.load.load`.
@@ -131,12 +137,13 @@ class LanguageTask(Task):
     does.
     """
 
-    version = "1"
+    version = "2"
     kind = "language"
     unit = "completion tokens"
     scores_of = "measure"
     measures = MEASURES
     packages = ("transformers", "tokenizers")
+    adam_eps = 1e-8
     dataset: ClassVar[str]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},
@@ -193,6 +200,13 @@ class LanguageTask(Task):
 
         tiny = Tiny.model_validate({"steps": self.config.sft_steps})
         return load_model(self.config.model, sft=self.data.sft_texts(), tiny=tiny)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompts, Prompts]:
+        """The prompts that are trained on, and those held out, as the model reads them."""
+        from pairbench.language.prompts import prompts_of
+
+        return prompts_of(self.data, self.language_model, self.config)
 
     @cached_property
     def proxy(self) -> Oracle | None:
@@ -273,12 +287,22 @@ class LanguageTask(Task):
             )
         return LanguageSession(self, algorithm, streams)
 
+    def _told(self) -> dict[str, Any]:
+        """What reading and cutting the data did, as numbers and as a note for the board."""
+        from pairbench.language.prompts import cuts, note
+
+        # a run that ended early has no prompts
+        cut = cuts(*self.prompts) if "prompts" in self.__dict__ else {}
+        repeated = self.data.repeated
+        return {"repeated": repeated, "cut": cut, "note": note(cut, repeated, self.config)}
+
     def provenance(self, needs: Needs) -> dict[str, Any]:
         return {
             "data_sha256": self.data.sha256,
             "data_revision": self.data.revision,
             "pairs": len(self.data.pairs),
             "dropped": dict(self.data.dropped),
+            **self._told(),
             "model": self.language_model.card,
             "caveat": self.caveat,
             "judges": {

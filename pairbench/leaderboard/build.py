@@ -45,7 +45,7 @@ BASELINE = "reference"
 UNTRAINED = "no training"
 """The regime of the floor rows (`Algorithm.regime`): no opponents in head-to-head comparisons."""
 
-JUDGES, CAVEAT, DATA = "judges", "caveat", "data_sha256"
+JUDGES, CAVEAT, DATA, NOTE = "judges", "caveat", "data_sha256", "note"
 """What a task's provenance calls its judges' cards, what readers must know, and its data's hash."""
 
 Wins = dict[tuple[str, str], Rates]
@@ -101,8 +101,9 @@ class Board(Frozen):
     """Rows that may be ranked together, best first, then those without a rank.
 
     `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the
-    order of rows. `caveats` are what a reader must know before the numbers; `judges` the cards
-    of whatever scored the responses, and `measures` what the task says of its measures, by name.
+    order of rows. `caveats` are what a reader must know before the numbers, `notes` what the task
+    says of its data; `judges` are the cards of whatever scored the responses, and `measures` what
+    the task says of its measures, by name.
     """
 
     task: str
@@ -115,6 +116,7 @@ class Board(Frozen):
     scored: str
     scores_of: str = Field(default="policy", exclude_if=lambda what: what == "policy")
     caveats: list[str] = Field(default=[], exclude_if=lambda caveats: not caveats)
+    notes: list[str] = Field(default=[], exclude_if=lambda notes: not notes)
     judges: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda judges: not judges)
     measures: dict[str, Measure] = Field(default={}, exclude_if=lambda measures: not measures)
     other_scores: list[str]
@@ -129,8 +131,8 @@ class Board(Frozen):
 
     @property
     def slug(self) -> str:
-        """A file name's stem: the task and the budget."""
-        return f"{kept_in_names(self.task)}--{budget_label(self.protocol.budget).replace(' ', '-')}"
+        """A file name's stem: the title, which is the task and the budget, and more if need be."""
+        return kept_in_names(self.title.replace(", board ", "--").replace(", ", "--"))
 
     @property
     def identities(self) -> set[str]:
@@ -177,7 +179,7 @@ def build(
         ].append(record)
     parts = [part for group in groups.values() for part in _by_data(group)]
     parts.sort(key=lambda part: (part[1][0].task, -(_budget(part[1]).steps or 0), part[0]))
-    titles = [f"{part[0].task}, {budget_label(_budget(part))}" for _, part in parts]
+    titles = _titles([part[0] for _, part in parts])
     heads = [
         OtherBoard(
             board=identity,
@@ -202,6 +204,18 @@ def build(
             whole,
         )
         for head, (_, part) in zip(heads, parts, strict=True)
+    ]
+
+
+def _titles(firsts: Sequence[RunRecord]) -> list[str]:
+    """Returns each board's task and budget, and its version where a newer one has a board too."""
+    titles = [f"{first.task}, {budget_label(first.protocol.budget)}" for first in firsts]
+    newest: dict[str, str] = {}
+    for title, first in zip(titles, firsts, strict=True):
+        newest[title] = max(newest.get(title, ""), first.task_version, key=lambda v: (len(v), v))
+    return [
+        title if newest[title] == first.task_version else f"{title}, version {first.task_version}"
+        for title, first in zip(titles, firsts, strict=True)
     ]
 
 
@@ -329,6 +343,7 @@ def _board(
         scored=ways[0] if ways else "",
         scores_of=first.scores_of,
         caveats=_caveats(head.board, records),
+        notes=[str(note) for note in _of_task(records, NOTE)],
         judges=_judges(records),
         measures=measures,
         other_scores=ways[1:],
@@ -422,7 +437,7 @@ def _provenance(records: Iterable[RunRecord]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for record in records:
         if record.status == "finished":
-            for name, value in flat(record.provenance, leave=(JUDGES, CAVEAT)):
+            for name, value in flat(record.provenance, leave=(JUDGES, CAVEAT, NOTE)):
                 counts[name][str(value)] += 1
     return {
         name: dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))

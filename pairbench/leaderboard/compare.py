@@ -181,7 +181,8 @@ def compare_sides(
     comparisons the p-values are corrected (Holm 1979).
 
     Args:
-        ours, theirs: the records of the sides.
+        ours: the records of one side.
+        theirs: those of the other.
         names: what to call them.
 
     Raises:

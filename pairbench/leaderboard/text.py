@@ -51,6 +51,8 @@ def protocol_line(board: Board) -> str:
     contexts = f", {board.n_contexts} held-out contexts" if board.n_contexts else ""
     if protocol.engine != "pairbench":
         rates += f", in {protocol.engine.upper()}'s training loop"
+    if protocol.adam_eps != 1e-5:
+        rates += f", Adam's epsilon {protocol.adam_eps:g}"
     return printable(
         f"{board.task} version {board.task_version}, {budget_label(protocol.budget)} "
         f"({board.step_unit}), {rates}{contexts}, board {board.board[:8]}"
@@ -58,12 +60,18 @@ def protocol_line(board: Board) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Returns a line for each row that needs one: failed, skipped, or without a rank."""
+    """Returns what the task says of its data, and a line for each row that needs one.
+
+    Such rows have failed, were skipped, or have no rank.
+    """
     return [
-        f"{printable(row.row)}{f' ({row.status})' if row.status != 'finished' else ''}: "
-        f"{printable(row.reason)}"
-        for row in board.rows
-        if row.reason
+        *map(printable, board.notes),
+        *(
+            f"{printable(row.row)}{f' ({row.status})' if row.status != 'finished' else ''}: "
+            f"{printable(row.reason)}"
+            for row in board.rows
+            if row.reason
+        ),
     ]
 
 

@@ -62,6 +62,7 @@ def describe(record: RunRecord) -> str:
         "task": f"{record.task}, version {record.task_version}",
         "task settings": _pairs(record.task_config),
         "budget": _pairs(record.protocol.budget.model_dump(exclude_none=True)),
+        "protocol": _pairs({k: v for k, v in record.protocol if k != "budget"}),
         "cost": _pairs(record.cost.model_dump()),
         "curve": "  ".join(f"{point.steps}: {number(point.reward)}" for point in record.curve),
         "stability": _pairs(record.stability.model_dump(exclude_none=True)),

@@ -52,6 +52,8 @@ class Protocol(Strict):
             training.
         engine: whose training loop calls the algorithm: our own, or the engine of that name, which
             takes no probes.
+        adam_eps: epsilon of Adam, in every row's optimiser. A suite that says nothing takes what
+            the task declares.
     """
 
     budget: Budget
@@ -64,6 +66,12 @@ class Protocol(Strict):
         max_length=64,
         exclude_if=lambda engine: engine == "pairbench",
     )
+    adam_eps: float = Field(default=1e-5, ge=0, lt=1, exclude_if=lambda eps: eps == 1e-5)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said of it, without defaults: a task may declare others."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class Tuning(Strict):

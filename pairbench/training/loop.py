@@ -47,9 +47,8 @@ class Loop:
         self.checkpoint_seconds = checkpoint_seconds
         self._saved = time.perf_counter()
         rates = {"policy": self.config.lr, "critic": self.config.critic_lr}
-        self.optimiser = Adam(
-            [Group(group.tensors, rates[group.role]) for group in self.policy.parameters()]
-        )
+        groups = [Group(group.tensors, rates[group.role]) for group in self.policy.parameters()]
+        self.optimiser = Adam(groups, run.spec.protocol.adam_eps)
 
     def execute(self, iterations: int | None = None) -> bool:
         """Trains until the budget is spent; returns False if it stopped after `iterations`."""

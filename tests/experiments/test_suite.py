@@ -13,6 +13,7 @@ from pairbench.experiments.settings import parse_setting
 from pairbench.experiments.suite import (
     Row,
     Suite,
+    TaskTerms,
     expand,
     load_suite,
     parse_seeds,
@@ -21,7 +22,7 @@ from pairbench.experiments.suite import (
     suite_names,
 )
 from pairbench.registry import get_algorithm
-from pairbench.results.record import Budget, Protocol
+from pairbench.results.record import Budget, Protocol, RunSpec
 
 BANDIT = "preference-bandit"
 
@@ -46,6 +47,28 @@ def test_each_layer_of_settings_replaces_the_one_before() -> None:
     assert by_row["grpo"]["clip_low"] == 0.2  # --set named a row, not the algorithm
     changed = expand(suite(plain, row), ["grpo.clip_low=0.4"]).specs
     assert [spec.algorithm_config["clip_low"] for spec in changed] == [0.4, 0.4]
+
+
+def test_adams_epsilon_is_the_tasks_unless_the_protocol_says_it() -> None:
+    """The usual one is no part of an identity: runs from before it could be set are the same."""
+    budget = {"gradient_steps": 4}
+    tasks = [BANDIT, "toy-dialogue"]
+
+    def chosen(**protocol: Any) -> list[float]:
+        specs = plan(algorithms=["grpo"], tasks=tasks, budget=budget, protocol=protocol).specs
+        again = [RunSpec.model_validate_json(spec.model_dump_json()) for spec in specs]
+        assert [spec.identity for spec in again] == [spec.identity for spec in specs]
+        return [spec.protocol.adam_eps for spec in again]
+
+    assert chosen() == [1e-5, 1e-8]
+    assert chosen(adam_eps=1e-5) == [1e-5, 1e-5]
+    assert chosen(adam_eps=1e-6, evaluations=2) == [1e-6, 1e-6]
+    assert "adam_eps" not in Protocol(budget=Budget(steps=1)).model_dump()
+    own = {"toy-dialogue": TaskTerms(protocol=Protocol(budget=Budget(**budget), adam_eps=1e-5))}
+    grid = suite({"algorithm": "grpo", "tasks": tasks}, terms=own)
+    assert [spec.protocol.adam_eps for spec in plan(grid).specs] == [1e-5, 1e-5]
+    changed = plan(grid, protocol={"probes": 0}, tasks=["toy-dialogue"]).specs
+    assert [spec.protocol.adam_eps for spec in changed] == [1e-5]
 
 
 def test_a_variant_has_its_settings_and_set_reaches_one_task_or_all_its_variants() -> None:

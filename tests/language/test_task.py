@@ -21,6 +21,7 @@ pytest.importorskip("evaluate", reason="the extra language is not installed")
 import evaluate
 from datasets import Features, Value
 
+from pairbench.algorithm import Needs
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Evaluation
 from pairbench.experiments.reproduce import rebuild
@@ -32,6 +33,7 @@ from pairbench.language.judges.judge import Judge
 from pairbench.language.judges.judging import judge
 from pairbench.language.judges.panel import KnownAnswers, RewardModel, component_judges
 from pairbench.language.metrics import load_metric
+from pairbench.language.policy.encoding import answer_ids
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.session import LanguageSession
 from pairbench.registry import get_algorithm
@@ -248,6 +250,44 @@ def test_offline_pairs_are_the_data_sets_own() -> None:
     for row, text in enumerate(session._texts(batch.responses)):
         assert any(whole.startswith(text) for whole in (rejected if row % 2 else chosen))
     assert (session.cost.comparisons, session.cost.steps) == (4, int(batch.mask.sum()))
+
+
+def test_pairs_that_a_cut_makes_equal_are_dropped_and_every_cut_is_counted(tmp_path: Path) -> None:
+    """The sides of every other row begin alike for more tokens than the first cut leaves."""
+    same = "This is what the catalogue says of it: "
+    rows = [
+        {"prompt": f"How do I use item {n}, please? " * 9, "chosen": f"{same * (n % 2)}press {n}.",
+         "rejected": f"{same * (n % 2)}throw {n} away."}
+        for n in range(80)
+    ]  # fmt: skip
+    path = tmp_path / "late.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = {**SMALL, "prompt_tokens": 20, "path": str(path), "completion_tokens": 3}
+    cut, whole = (
+        PreferenceFile(PreferenceFile.Config(**{**settings, "pair_tokens": tokens}))
+        for tokens in (6, 99)
+    )
+    needs = Needs("pairs", "comparisons")
+    for task in (cut, whole):
+        assert task.provenance(needs)["cut"] == {}  # nothing has been cut yet
+        assert len(task.prompts) == 2
+    training, held_out = (one.provenance(needs)["cut"] for one in (cut, whole))
+    split = {name: len(part) for name, part in cut.data.split().items()}
+    assert training["training"]["identical after the cut"] > 10
+    for name, part in (("training", "policy"), ("held out", "evaluation")):
+        counts = training[name]
+        assert held_out[name] == {
+            "pairs": min(split[part], 6 if name == "held out" else 99),
+            "prompts": held_out[name]["pairs"], "answers": 0, "identical after the cut": 0,
+        }  # fmt: skip
+        assert counts["prompts"] == counts["pairs"]
+        if name == "training":
+            assert counts["pairs"] + counts["identical after the cut"] == split[part]
+    note = cut.provenance(needs)["note"]
+    assert note.startswith("Prompts cut to 20 tokens: ") and "identical after the cut" in note
+    assert all("catalogue" not in pair.chosen for pair in cut.prompts[0].pairs)
+    ids = answer_ids(cut.language_model.tokenizer, ["a b", "a b c d"], 3, 1, least=99)
+    assert [len(row) for row in ids[0]] == [3, 3] and ids[1] == [False, True]
 
 
 def test_all_methods_of_a_seed_see_the_same_prompts_and_begin_alike() -> None:
@@ -492,8 +532,8 @@ def test_validation_prompts_are_held_out_and_none_of_the_evaluations() -> None:
     assert not board & validation
     assert trained == same
     assert torch.equal(batch.responses, other.responses)
-    splits = ToyDialogue(ToyDialogue.Config(**SMALL)).data.split()
-    assert validation == {pair.prompt for pair in splits["proxy"]}  # not of the gold judge's
+    proxy = {pair.prompt for pair in ToyDialogue(ToyDialogue.Config(**SMALL)).data.split()["proxy"]}
+    assert validation < proxy and len(proxy - validation) == 1  # one is identical after the cut
     assert "held_out" not in ToyDialogue.Config().model_dump()
 
 

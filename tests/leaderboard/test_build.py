@@ -59,6 +59,18 @@ def test_only_the_same_question_is_ranked_together() -> None:
     assert len(build(records, task="preference-bandit")) == 1
 
 
+def test_the_newest_version_of_a_task_has_the_plain_title_and_file() -> None:
+    """Whoever reads a board by its name so reads the newest there is."""
+    old = [record("grpo", 0, task_version="9")]
+    assert [board.slug for board in build(old)] == ["halfcheetah-v4--200k-steps"]
+    both = build([*old, record("grpo", 0, task_version="10")])
+    named = {board.task_version: (board.title, board.slug) for board in both}
+    assert named == {
+        "10": ("halfcheetah-v4, 200k steps", "halfcheetah-v4--200k-steps"),
+        "9": ("halfcheetah-v4, 200k steps, version 9", "halfcheetah-v4--200k-steps--version-9"),
+    }
+
+
 def test_order_of_records_changes_nothing() -> None:
     records = board_records(3)
     shuffled = list(records)

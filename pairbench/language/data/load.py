@@ -65,16 +65,21 @@ def load(dataset: str, data_dir: Path | None = None, *, online: bool = False) ->
             rows, revision = _from_hub(dataset, parts), parts[0].revision
         else:
             rows, revision = _from_folder(folder, dataset, parts), "local"
-        return Preferences.of(dataset, *clean(rows), revision)
+        return _cleaned(dataset, rows, revision)
     path = Path(dataset)
     if _suffix(path) in SUFFIXES:
         name = path.name.removesuffix(".gz").removesuffix(_suffix(path))
-        return Preferences.of(name, *clean(_from_file(path, "file", name)), "local")
+        return _cleaned(name, _from_file(path, "file", name), "local")
     names = [*_PARTS, "toy-dialogue"]
     raise PairBenchError(
         f"no data set is named {dataset!r}{did_you_mean(dataset, names)} "
         f"(a file of pairs ends in {', '.join(SUFFIXES)})"
     )
+
+
+def _cleaned(name: str, rows: Iterable[RawPair], revision: str) -> Preferences:
+    pairs, dropped, repeated = clean(rows)
+    return Preferences.of(name, pairs, dropped, revision, repeated)
 
 
 # Where the data sets are.

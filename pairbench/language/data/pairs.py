@@ -13,8 +13,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 from pairbench.errors import PairBenchError
 
@@ -76,6 +76,7 @@ class Preferences:
         dropped: how many rows were dropped, by `Reason`; reasons with none are absent.
         revision: the hub's commit, "local" for a folder or file, "toy-<version>" for ours.
         sha256: of the pairs' content, whatever their ids and order.
+        repeated: how many rows had the prompt in front of both sides too; it was taken off.
     """
 
     name: str
@@ -83,10 +84,16 @@ class Preferences:
     dropped: Mapping[str, int]
     revision: str
     sha256: str
+    repeated: int = 0
 
     @classmethod
     def of(
-        cls, name: str, pairs: Iterable[Pair], dropped: Mapping[str, int], revision: str
+        cls,
+        name: str,
+        pairs: Iterable[Pair],
+        dropped: Mapping[str, int],
+        revision: str,
+        repeated: int = 0,
     ) -> Preferences:
         """Returns the data set of these pairs.
 
@@ -105,7 +112,7 @@ class Preferences:
                 raise PairBenchError(
                     f"{name} has two rows with the id {pair_id!r}: make them distinct"
                 )
-        return cls(name, kept, dict(dropped), revision, content_hash(kept))
+        return cls(name, kept, dict(dropped), revision, content_hash(kept), repeated)
 
     def split(self) -> Mapping[Split, tuple[Pair, ...]]:
         """Returns the pairs by use: a pair's prompt alone decides, so no prompt is in two.
@@ -199,21 +206,52 @@ class RawPair:
     named: bool = True
 
 
-def clean(rows: Iterable[RawPair]) -> tuple[list[Pair], dict[str, int]]:
-    """Returns the pairs of the rows that are one, and how many were dropped, by reason.
+class Cleaned(NamedTuple):
+    """The rows that are pairs, how many are not, by reason, and `Preferences.repeated`."""
+
+    pairs: list[Pair]
+    dropped: dict[str, int]
+    repeated: int
+
+
+def clean(rows: Iterable[RawPair]) -> Cleaned:
+    """Returns the pairs of the rows that are one, and what became of the others.
+
+    A prompt that both sides begin with is taken off them. A greeting of a word or two may well open
+    both answers: it is taken off only where at least half of all rows repeat their prompt.
 
     Raises:
         PairBenchError: a row lacks a side, or holds what is no text, message or score.
     """
-    pairs: list[Pair] = []
-    dropped: Counter[str] = Counter()
+    outcomes: list[Pair | Reason | None] = []
+    doubtful: dict[int, tuple[RawPair, RawPair]] = {}
+    repeated = 0
     for row in rows:
-        outcome = _pair(row)
-        if isinstance(outcome, Pair):
-            pairs.append(outcome)
+        bare = _without_prompt(row)
+        repeated += bare is not None
+        if bare is not None and len(row.fields["prompt"].split()) < 3:
+            doubtful[len(outcomes)] = row, bare
+            outcomes.append(None)
         else:
-            dropped[outcome] += 1
-    return pairs, {reason: dropped[reason] for reason in get_args(Reason) if dropped[reason]}
+            outcomes.append(_pair(bare or row))
+    usual = 2 * repeated >= len(outcomes)
+    for n, (row, bare) in doubtful.items():
+        outcomes[n] = _pair(bare if usual else row)
+    pairs = [outcome for outcome in outcomes if isinstance(outcome, Pair)]
+    reasons = Counter(outcome for outcome in outcomes if not isinstance(outcome, Pair))
+    dropped = {reason: reasons[reason] for reason in get_args(Reason) if reasons[reason]}
+    return Cleaned(pairs, dropped, repeated if usual else repeated - len(doubtful))
+
+
+def _without_prompt(row: RawPair) -> RawPair | None:
+    """Returns the row with its prompt taken off both sides; None where they do not repeat it."""
+    texts = [row.fields.get(column) for column in ("prompt", "chosen", "rejected")]
+    prompt, *sides = (text.strip() if isinstance(text, str) else "" for text in texts)
+    rests = [side.removeprefix(prompt) for side in sides]
+    for side, rest in zip(sides, rests):
+        if rest == side or (rest[:1].isalnum() and prompt[-1].isalnum()):
+            return None
+    return replace(row, fields={**row.fields, "chosen": rests[0], "rejected": rests[1]})
 
 
 def _pair(row: RawPair) -> Pair | Reason:

@@ -21,27 +21,42 @@ def encode_prompts(tokenizer: Any, texts: Sequence[str], length: int) -> Tensor:
     Raises:
         PairBenchError: a prompt has no token.
     """
-    return _table([ids[-length:] for ids in token_ids(tokenizer, texts)], "prompt", "left")
+    return table([ids[-length:] for ids in token_ids(tokenizer, texts)], "prompt", "left")
 
 
 def encode_answers(
-    tokenizer: Any, texts: Sequence[str], length: int, eos: int
+    tokenizer: Any, texts: Sequence[str], length: int, eos: int, least: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Returns ids (N, T) int64, right padded with -1, and the mask (N, T) of real ones.
 
-    Answers are cut to `length` tokens; one that fits whole ends with `eos` beyond that, so that T
-    is at most `length` + 1. Nothing in an answer's text is read as a special token.
+    See `answer_ids`; T is at most `length` + 1.
 
     Raises:
         PairBenchError: an answer has no token.
     """
-    rows = token_ids(tokenizer, texts, split_special_tokens=True)
-    ended = [[*ids, eos] if 0 < len(ids) <= length else ids[:length] for ids in rows]
-    table = _table(ended, "answer", "right")
-    return table, (table != NOTHING).float()
+    rows = answer_ids(tokenizer, texts, length, eos, least)[0]
+    ids = table(rows, "answer", "right")
+    return ids, (ids != NOTHING).float()
 
 
-def _table(rows: list[list[int]], what: str, side: Literal["left", "right"]) -> Tensor:
+def answer_ids(
+    tokenizer: Any, texts: Sequence[str], length: int, eos: int, least: int = 0
+) -> tuple[list[list[int]], list[bool]]:
+    """Returns the ids of each answer, cut to `length`, and whether it was cut.
+
+    One that fits whole ends with `eos` beyond that, unless `eos` would be among the first `least`
+    tokens, where a policy of fixed length cannot say it. Nothing in an answer's text is read as a
+    special token.
+    """
+    whole = token_ids(tokenizer, texts, split_special_tokens=True)
+    rows = [
+        [*ids, eos] if 0 < len(ids) <= length and len(ids) >= least else ids[:length]
+        for ids in whole
+    ]
+    return rows, [len(ids) > length for ids in whole]
+
+
+def table(rows: list[list[int]], what: str, side: Literal["left", "right"]) -> Tensor:
     """Returns the ids of N texts as one tensor (N, L), padded with -1 on one side."""
     for row, ids in enumerate(rows):
         if not ids:

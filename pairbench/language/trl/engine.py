@@ -24,7 +24,7 @@ from pairbench.training.run import Run
 class TRLEngine(Engine):
     """TRL's GRPO trainer with the loss of a method of ours.
 
-    AdamW has our loop's epsilon; TRL's own settings have no effect on the loss.
+    TRL's own settings have no effect on the loss.
     """
 
     limit = LIMIT
@@ -38,7 +38,7 @@ class TRLEngine(Engine):
         shared = {
             name: getattr(run.algorithm.config, name) for name in AlgorithmConfig.model_fields
         }
-        config = Groups(**shared, adam_epsilon=1e-5)
+        config = Groups(**shared)
         started: list[Any] = []
 
         def trainer(job: Job) -> Any:

@@ -60,14 +60,14 @@ class TRLConfig(AlgorithmConfig):
     """Sizes by PairBench's names, the rest by TRL's, with TRL's defaults.
 
     `contexts`, `group_size`, `epochs` and `minibatches` mean what they mean for every row; `lr`
-    is TRL's learning_rate. The optimiser is TRL's default, adamw_torch_fused, and the schedule
-    its default too, linear to zero without warmup, where the protocol anneals, else constant.
+    is TRL's learning_rate. The optimiser is TRL's default, adamw_torch_fused, with the protocol's
+    epsilon, and the schedule TRL's default too, linear to zero without warmup, where the protocol
+    anneals, else constant.
     """
 
     lr: float = Field(1e-6, gt=0, le=10, description="learning_rate")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW")
-    adam_epsilon: float = Field(1e-8, ge=0, description="of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     disable_dropout: bool = Field(False, description="switch the model's dropout off")
 
@@ -192,7 +192,7 @@ def fit(
                 "lr_scheduler_type": "linear" if protocol.anneal else "constant",
                 "adam_beta1": config.adam_beta1,
                 "adam_beta2": config.adam_beta2,
-                "adam_epsilon": config.adam_epsilon,
+                "adam_epsilon": protocol.adam_eps,
                 "weight_decay": config.weight_decay,
                 "max_grad_norm": config.max_grad_norm,
                 "disable_dropout": config.disable_dropout,

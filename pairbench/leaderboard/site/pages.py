@@ -67,7 +67,7 @@ def board_page(
         rows=[_row(row, shown, board) for row in board.rows],
         regimes=sorted({row.regime for row in board.rows if row.regime}),
         departures=_departures(board),
-        summary=summary(board),
+        summary=[*summary(board), *board.notes],
         curves=_curves(board),
         frontier=_frontier(board),
         distance=getattr(with_role(board.measures, "distance"), "meaning", ""),

@@ -158,6 +158,7 @@ def run_command(record: RunRecord) -> str:
         "--anneal" if record.protocol.anneal else "--no-anneal",
         *("--evaluations", str(record.protocol.evaluations)),
         *("--probes", str(record.protocol.probes)),
+        *("--adam-eps", str(record.protocol.adam_eps)),
     ]
     if record.protocol.engine != "pairbench":
         words += ["--engine", record.protocol.engine]

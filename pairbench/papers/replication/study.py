@@ -23,7 +23,7 @@ from pairbench.leaderboard.build import caveats, distinct
 from pairbench.leaderboard.rank import shared_ranks
 from pairbench.leaderboard.rows import Rate, Reward, rate
 from pairbench.papers.replication.paper import Paper, Ratings, Sweep, Table, load_paper
-from pairbench.results.record import RunRecord, Stability
+from pairbench.results.record import RunRecord, RunSpec, Stability
 from pairbench.statistics import Array, Estimate
 
 Verdict = Literal["agrees", "undecided", "contradicts", "no runs"]
@@ -187,16 +187,45 @@ def quantity(record: RunRecord, name: str) -> float | None:
 
 
 @cache
-def _asked(suite: str, task: str) -> list[tuple[str, int, str]]:
-    """Returns the row, seed and identity of each run that a suite asks for on a task."""
-    return [(spec.row, spec.seed, spec.identity) for spec in plan(suite, tasks=[task]).specs]
+def _asked(suite: str, task: str) -> list[RunSpec]:
+    """Returns the runs that a suite asks for on a task."""
+    return plan(suite, tasks=[task]).specs
 
 
 def _runs(suite: str, task: str, known: Mapping[str, RunRecord]) -> Runs:
     runs: Runs = {}
-    for row, seed, identity in _asked(suite, task):
-        runs.setdefault(row, {})[seed] = known.get(identity)
+    asked = _asked(suite, task)
+    here = not asked or any(run.identity in known for run in asked)
+    older = {} if here else _before(asked[0], known)
+    for run in asked:
+        runs.setdefault(run.row, {})[run.seed] = known.get(run.identity) or older.get(
+            (run.row, run.seed)
+        )
     return runs
+
+
+def _versions(runs: Sequence[RunRecord], asked: Sequence[RunSpec]) -> list[str]:
+    """Says so where runs are of another version of their task than would be run today."""
+    found, today = ({run.task_version for run in some} for some in (runs, asked))
+    return [
+        f"These are runs of version {version} of {runs[0].task}; a run today is of version "
+        f"{', '.join(today)}, of which there is no record here yet."
+        for version in sorted(found - today)
+    ]
+
+
+def _before(asked: RunSpec, known: Mapping[str, RunRecord]) -> dict[tuple[str, int], RunRecord]:
+    """Returns the runs that an older version of a task had of the same budget, by row and seed."""
+    found = [
+        run
+        for run in known.values()
+        if run.task == asked.task
+        and run.task_version != asked.task_version
+        and run.protocol.budget == asked.protocol.budget
+        and run.tuning is None
+    ]
+    newest = max((run.task_version for run in found), key=lambda v: (len(v), v), default="")
+    return {(run.row, run.seed): run for run in found if run.task_version == newest}
 
 
 def _check(row: str, known: Iterable[str], where: str) -> None:
@@ -255,7 +284,7 @@ def _replicated(table: Table, known: Mapping[str, RunRecord]) -> Replicated:
         lines=lines,
         pairs=pairs,
         correlation=_correlation(table, {row: own for row, own in values.items() if own}),
-        caveats=caveats(mine),
+        caveats=[*caveats(mine), *_versions(mine, _asked(table.suite, table.task))],
     )
 
 

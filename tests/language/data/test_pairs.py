@@ -41,6 +41,28 @@ def test_a_transcript_becomes_alternating_turns_and_two_stripped_answers(tmp_pat
     )
 
 
+def test_a_prompt_that_both_sides_repeat_is_taken_off_and_counted(tmp_path: Path) -> None:
+    asked = "Where do otters sleep?"
+    repeated = {"prompt": asked, "chosen": f"{asked} At sea.", "rejected": f" {asked}\nNo idea."}
+    loaded = load_rows(tmp_path, repeated, {**plain(1)[0], "chosen": "prompt 0 good"})
+    assert (loaded.pairs[0].chosen, loaded.pairs[0].rejected) == ("At sea.", "No idea.")
+    assert loaded.pairs[1].chosen == "prompt 0 good" and loaded.repeated == 1
+    whole = {side: talk(asked, answer) for side, answer in (("chosen", "x"), ("rejected", "y"))}
+    (pair,) = load_rows(tmp_path, {"prompt": talk(asked, "")[:-1], **whole}).pairs
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((("user", asked),), "x", "y")
+
+
+def test_a_greeting_that_both_answers_return_stays_unless_all_rows_repeat(tmp_path: Path) -> None:
+    hello = {"prompt": "Hello", "chosen": "Hello, how are you?", "rejected": "Hello? Go."}
+    loaded = load_rows(tmp_path, hello, *plain(2))
+    assert loaded.pairs[0].chosen == hello["chosen"] and loaded.repeated == 0
+    word = {"prompt": "2+2=", "chosen": "2+2=4", "rejected": "2+2=5"}
+    loaded = load_rows(tmp_path, word)
+    assert loaded.pairs[0].chosen == "4" and loaded.repeated == 1
+    inside = {"prompt": "All", "chosen": "Allow me.", "rejected": "Alloys."}
+    assert load_rows(tmp_path, inside).pairs[0].chosen == "Allow me."
+
+
 @pytest.mark.parametrize(
     "form",
     [

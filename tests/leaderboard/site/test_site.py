@@ -148,7 +148,7 @@ def respecified(record: RunRecord) -> str:
         if name.startswith("--budget-")
     }
     protocol = Protocol.model_validate(
-        {"budget": budget, "anneal": "--anneal" in given}
+        {"budget": budget, "anneal": "--anneal" in given, "adam_eps": given["--adam-eps"][0]}
         | ({"engine": given["--engine"][0]} if "--engine" in given else {})
         | {name: int(given[f"--{name}"][0]) for name in ("evaluations", "probes")}
     )
