@@ -57,6 +57,7 @@ class ExactRLHF(Task):
     source = "generated: a random grammar and hidden rewards"
     unit = "completion tokens"
     scores_of = "measure"
+    adam_eps = 1e-8
     floors = ("reference", "random", "optimum", "best-of-n")
     measures = (
         Measure(
