@@ -17,12 +17,18 @@ from pairbench.batch import Batch
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Cost, Evaluation, Measure
 from pairbench.language.exact.llama import SmallLlama, chosen
-from pairbench.language.exact.problem import best_of, reference, rewards, tilted
+from pairbench.language.exact.problem import (
+    best_of,
+    reference,
+    reference_file,
+    rewards,
+    tilted,
+)
 from pairbench.language.exact.space import CONTEXT, Space
 from pairbench.language.exact.table import Table
+from pairbench.language.model_cache import file_sha256
 from pairbench.objectives import net_wins
 from pairbench.registry import register_task
-from pairbench.results.record import digest
 from pairbench.seeding import Streams, generator
 from pairbench.task import Draws, Session, Task
 from pairbench.teacher import Float, Teacher, TeacherConfig
@@ -147,12 +153,13 @@ class ExactRLHF(Task):
         uniform = torch.full((self.config.contexts, count), -np.log(count), dtype=torch.float64)
         return Table(self.space, uniform)
 
+    def read(self, needs: Needs) -> dict[str, str]:
+        path = reference_file(self.space, self.config.data_seed)
+        return {"reference": file_sha256(path)} if path.exists() else {}
+
     def provenance(self, needs: Needs) -> dict[str, Any]:
-        flat, table = self.initial
-        return {
-            "reference_sha256": digest(flat.tolist()),
-            "reference_entropy": float(-(table.log.exp() * table.log).sum(1).mean()),
-        }
+        _, table = self.initial
+        return {"reference_entropy": float(-(table.log.exp() * table.log).sum(1).mean())}
 
 
 class ExactSession(Session):

@@ -49,6 +49,8 @@ PROTOCOL = packed(
 @overrides("TARGET.KEY=VALUE", "A setting of an algorithm, a row or a task, as grpo.group_size=8")
 @DATA_DIR
 @EXECUTION
+@click.option("--set-aside", "aside", is_flag=True,
+              help="Make anew what ran with other code, data or models.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
 @ANYWHERE
 def run(results: str, profile: bool, **asked: Any) -> int:

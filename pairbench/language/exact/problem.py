@@ -15,7 +15,7 @@ from torch import Tensor
 from pairbench.language.exact.llama import Shape, SmallLlama, chosen
 from pairbench.language.exact.space import CONTEXT, Space
 from pairbench.language.exact.table import Table
-from pairbench.language.model_cache import cached
+from pairbench.language.model_cache import cache_folder, cached
 from pairbench.results.record import digest
 from pairbench.seeding import generator
 from pairbench.training.optimiser import Adam, Group
@@ -69,24 +69,34 @@ def fine_tune(policy: SmallLlama, teacher: Table, batches: int, seed: int) -> No
 
 @cache
 def reference(space: Space, seed: int) -> tuple[Tensor, Table]:
-    """Returns the reference's weights (flat), and its probabilities.
+    """Returns the reference's weights (flat), and its probabilities; made if it is not there."""
+    from safetensors.torch import load_file
+
+    path = reference_file(space, seed)
+    if not path.exists():
+        recipe = _recipe(space, seed)
+        cached(path.parent.name, recipe, partial(_make, space, seed))
+    flat = load_file(path)["flat"]
+    return flat, Table(space, SmallLlama(space, flat).enumerate())
+
+
+def reference_file(space: Space, seed: int) -> Path:
+    """Returns where the reference's weights are, or will be.
 
     That of the default space is part of the package; others are made once and kept, see
     `pairbench.language.model_cache`.
     """
-    from safetensors.torch import load_file
+    name = f"exact-{digest(_recipe(space, seed))[:24]}"
+    ours = Path(str(files(__package__) / f"{name}.safetensors"))
+    return ours if ours.exists() else cache_folder() / name / WEIGHTS
 
-    recipe = {
+
+def _recipe(space: Space, seed: int) -> dict[str, Any]:
+    return {
         "source": "trained here", "version": VERSION, "seed": seed,
         "space": [space.symbols, space.length, space.contexts],
         "batches": BATCHES, "rows": ROWS, "rate": RATE,
     }  # fmt: skip
-    name = f"exact-{digest(recipe)[:24]}"
-    path = Path(str(files(__package__) / f"{name}.safetensors"))
-    if not path.exists():
-        path = cached(name, recipe, partial(_make, space, seed)) / WEIGHTS
-    flat = load_file(path)["flat"]
-    return flat, Table(space, SmallLlama(space, flat).enumerate())
 
 
 def _make(space: Space, seed: int, folder: Path) -> dict[str, Any]:
