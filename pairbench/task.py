@@ -185,15 +185,19 @@ class Task(ABC):
         """
         return None
 
-    def data_sha256(self) -> str | None:
-        """Returns the SHA-256 of the data within reach, as `provenance` has it; None without any.
+    def read(self, needs: Needs) -> Mapping[str, str]:
+        """Returns the SHA-256 of data, models and judges within reach, by a name for people.
 
-        Results of other data are never taken for this task's.
+        What is yet to be made is left out. Results that read other contents under one of the names
+        are never taken for this task's. The task's source is no part: PairBench sees to it.
+
+        Args:
+            needs: the algorithm's, which may call for more of them.
 
         Raises:
-            PairBenchError: the data are out of reach.
+            PairBenchError: something is out of reach.
         """
-        return None
+        return {}
 
     def provenance(self, needs: Needs) -> dict[str, Any]:
         """Returns hashes and revisions of the data, models and assets that a run is made of.

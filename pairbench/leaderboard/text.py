@@ -60,7 +60,7 @@ def protocol_line(board: Board) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Returns what the task says of its data, and a line for each row that needs one.
+    """Returns what is to be said of data and code, and a line for each row that needs one.
 
     Such rows have failed, were skipped, or have no rank.
     """

@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 from pairbench.evaluation import Cost, Evaluation, Measure, Strict
 from pairbench.results.version1 import measures_of
 
-SCHEMA_VERSION = 2
-"""1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them."""
+SCHEMA_VERSION = 3
+"""1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them; 3: `read`,
+which `pairbench.results.read` makes of older ones."""
 
 
 class Budget(Strict):
@@ -221,6 +222,8 @@ class RunRecord(RunFields, _Heading):
         weights_sha256: hash of the final weights.
         series_sha256: hash of the series beside it.
         texts_sha256: hash of the texts beside it, if there are any.
+        read: SHA-256 (hex), or revision, of all that it read, by name: the source of what trains
+            and scores, data, models, judges; see `pairbench.results.read`.
         provenance: code, versions, machine, data, judges and models.
     """
 
@@ -238,7 +241,13 @@ class RunRecord(RunFields, _Heading):
     weights_sha256: str | None = None
     series_sha256: str | None = None
     texts_sha256: str | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
+    read: dict[str, str] = Field(default={}, exclude_if=lambda read: not read)
     provenance: dict[str, Any] = Field({})
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of what its file says."""
+        return digest(self.model_dump(mode="json", exclude_unset=True))
 
     @property
     def spec(self) -> RunSpec:

@@ -23,6 +23,7 @@ from pairbench.training.loop import Loop
 from pairbench.training.provenance import code_version, provenance
 from pairbench.training.run import Progress, Run, RunResult
 from pairbench.training.series import SERIES, stability
+from pairbench.training.sources import sources
 
 
 def train(
@@ -70,8 +71,9 @@ def train(
     trainer: External | Engine | None = method if isinstance(method, External) else None
     if engine is not None and isinstance(method, Algorithm):
         trainer = engine(method)
-    brought = () if trainer is None else (type(trainer),)
-    origin = provenance(threads, algorithm_class, task_class, *brought)
+    parts: list[type[Method] | type[Task] | type[Engine]] = [algorithm_class, task_class]
+    parts += [engine] if engine is not None else []
+    origin, read = provenance(threads, *parts), sources(*parts)
     run: Run | None = None
     began = time.perf_counter()
     failure = None
@@ -81,13 +83,15 @@ def train(
         session = task.begin(method, streams, threads)
         if isinstance(method, Floor) and method.policy == "random":
             session.policy = _random_policy(task)
+        read |= task.read(method.needs)
         run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if trainer is not None:
             with run.doing("fit"):
                 trainer.fit(run)
         elif isinstance(method, Algorithm):
-            loop = Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
+            code = code_version(origin, read)
+            loop = Loop(run, checkpoint, checkpoint_seconds, code, stopping)
             whole = loop.execute(iterations)
         if whole:
             run.evaluate(final=True)
@@ -119,6 +123,7 @@ def train(
         stability=stability(run) if run and not failure else Stability(),
         cost=run.cost.model_copy(update={"seconds": round(run.seconds, 3)}) if run else Cost(),
         weights_sha256=weights_sha256(run.policy.state()) if run and not failure else None,
+        read=read,
         provenance={**origin, "task": task.provenance(method.needs)},
     )
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))

@@ -180,16 +180,16 @@ def test_what_changed_is_named_and_what_cannot_matter_is_not() -> None:
     then = {
         "started": "2026-01-01", "git_commit": "a", "python": "3.11.9",
         "packages": {"torch": "2.12.0", "numpy": "2.4.0"},
-        "task": {"data_sha256": "a" * 64, "model": {"seconds": 3.0}},
+        "task": {"data_sha256": "a" * 64, "xml_sha256": "a" * 64, "model": {"seconds": 3.0}},
     }  # fmt: skip
     now = {
         "started": "2026-02-02", "git_commit": "b", "python": "3.11.9",
         "packages": {"torch": "2.13.0", "numpy": "2.4.0"},
-        "task": {"data_sha256": "b" * 64, "model": {"seconds": 4.0}},
+        "task": {"data_sha256": "b" * 64, "xml_sha256": "b" * 64, "model": {"seconds": 4.0}},
     }  # fmt: skip
     assert changes(then, now) == [
         "packages.torch: 2.12.0 -> 2.13.0",
-        f"task.data_sha256: {'a' * 12}... -> {'b' * 12}...",
+        f"task.xml_sha256: {'a' * 12}... -> {'b' * 12}...",
     ]
     assert changes(then, then) == []
 

@@ -394,7 +394,7 @@ def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> N
     (first,) = go("yes")
     assert first.status == "finished", first.reason
     assert go("yes") == [first]
-    with pytest.raises(PairBenchError, match="were made from other data"):
+    with pytest.raises(PairBenchError, match="the data changed: "):
         go("maybe")
 
 

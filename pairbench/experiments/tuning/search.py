@@ -1,4 +1,4 @@
-"""The search: plans a study, runs its trials, and writes the suite of the settings found."""
+"""The search: plans a study, proposes and runs its trials, writes the suite of what was found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pairbench.experiments.progress import Monitor
 from pairbench.experiments.runner import execute
 from pairbench.experiments.settings import validated
 from pairbench.experiments.suite import Plan, Row, Suite, expand, load_suite, parse_seeds, select
-from pairbench.experiments.tuning.proposals import DRAWN, propose
 from pairbench.experiments.tuning.study import (
     Outcome,
     Search,
@@ -28,13 +27,16 @@ from pairbench.experiments.tuning.study import (
 )
 from pairbench.experiments.tuning.trials import fold, read_records
 from pairbench.registry import get_algorithm, get_task, split_task
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, refuse_link_out
 from pairbench.results.folder import Store
 from pairbench.results.layout import TUNING, folder_name
 from pairbench.results.load import load_records
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning
-from pairbench.seeding import TUNING_SEEDS
-from pairbench.space import Choice, Range, Space, check_space
+from pairbench.seeding import TUNING_SEEDS, derive, generator
+from pairbench.space import Choice, Range, Setting, Space, check_space
+
+DRAWN = 10
+"""Trials before the estimator has its say: the row as it stands, and settings drawn at random."""
 
 
 def tune(
@@ -92,6 +94,7 @@ def tune(
     if not re.fullmatch(r"\w[\w.@+-]*", name):
         raise PairBenchError(f"a study cannot be named {name!r}: use letters, digits and . @ + -")
     folder = Path(results) / TUNING / name
+    refuse_link_out(Path(results), folder)
     monitor = monitor or Monitor()
     launcher = launcher or open_launcher(sized)
     try:
@@ -430,3 +433,51 @@ def _as_json(values: Range | Choice) -> dict[str, Any]:
     if isinstance(values, Choice):
         return {"options": list(values.options)}
     return dict(vars(values))
+
+
+def propose(
+    space: Space, trials: Sequence[Trial], start: Mapping[str, Any], name: str, sampler: int
+) -> dict[str, Setting]:
+    """Returns the settings of the trial after `trials`.
+
+    Args:
+        trials: those before, whose outcome counts from number `DRAWN` on.
+        start: the settings of trial 0, and perhaps others.
+    """
+    number = len(trials)
+    if number == 0:
+        return {key: start[key] for key in space}
+    stream = f"tuning/{name}/{number}"
+    if number < DRAWN:
+        source = generator(sampler, stream)
+        return {key: values.draw(source) for key, values in space.items()}
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {key: _distribution(values) for key, values in space.items()}
+    parzen = optuna.samplers.TPESampler(n_startup_trials=1, seed=derive(sampler, stream) % 2**32)
+    study = optuna.create_study(direction="maximize", sampler=parzen)
+    having = [trial.value for trial in trials if trial.value is not None]
+    worst = min(having, default=0.0)  # what failed is to the estimator as bad as anything seen
+    for trial in trials:
+        value = worst if trial.value is None else trial.value
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.settings, distributions=distributions, value=value
+            )
+        )
+    found = study.ask(distributions).params
+    return {
+        key: values.rounded(found[key]) if isinstance(values, Range) else found[key]
+        for key, values in space.items()
+    }
+
+
+def _distribution(values: Range | Choice) -> Any:
+    from optuna import distributions
+
+    if isinstance(values, Choice):
+        return distributions.CategoricalDistribution(values.options)
+    if values.whole:
+        return distributions.IntDistribution(int(values.low), int(values.high))
+    return distributions.FloatDistribution(values.low, values.high, log=values.log)

@@ -18,11 +18,8 @@ hub's SmolLM2 is not the wheel's (which was rounded to four bits).
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import io
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,9 +31,8 @@ from numpy.typing import NDArray
 from pairbench.errors import PairBenchError
 from pairbench.language.data.forms import Turn
 from pairbench.language.data.pairs import Pair
-from pairbench.language.model_cache import cache_folder, cached, file_sha256, quiet
+from pairbench.language.model_cache import cached, file_sha256, quiet
 from pairbench.language.policy.models import rewrite_gguf
-from pairbench.results.files import atomic_write, set_aside
 
 PROMPT_TOKENS = 64
 ANSWER_TOKENS = 64
@@ -235,7 +231,7 @@ def encoder(kind: str) -> Encoder:
     return _loaded[kind]
 
 
-BLOCK = 256  # pairs in one file of the cache
+BLOCK = 256  # pairs between two reports of progress
 
 
 def pair_features(
@@ -246,46 +242,18 @@ def pair_features(
 ) -> Float32:
     """Returns (N, 2, C, D): the features of each pair's chosen and rejected answer.
 
-    They are kept in `cache_folder()`, in blocks named by a hash of the pairs, the lengths and the
-    network: what was computed once is read back, after an interruption too. A file that cannot
-    be read is set aside and computed again. `progress` is told the number of pairs done after each
-    block.
+    `progress` is told the number of pairs done after each `BLOCK` of them.
     """
-    blocks = [np.empty((0, 2, len(tokens), encode.width), np.float32)]
+    found = np.empty((len(pairs), 2, len(tokens), encode.width), np.float32)
     for at in range(0, len(pairs), BLOCK):
         part = pairs[at : at + BLOCK]
-        blocks.append(_block(encode, part, tuple(tokens)))
+        prompts = [pair.prompt for pair in part for _ in range(2)]
+        answers = [answer for pair in part for answer in (pair.chosen, pair.rejected)]
+        made = encode(prompts, answers, tokens)
+        found[at : at + BLOCK] = made.reshape(len(part), *found.shape[1:])
         if progress is not None:
             progress(at + len(part))
-    return np.concatenate(blocks)
-
-
-def _block(encode: Encoder, pairs: Sequence[Pair], tokens: tuple[int, ...]) -> Float32:
-    path = cache_folder() / "features" / f"{encode.kind}-{block_key(encode, pairs, tokens)}.npy"
-    shape = (len(pairs), 2, len(tokens), encode.width)
-    if path.exists():
-        try:
-            kept: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            set_aside(path)
-        else:
-            if kept.shape == shape and kept.dtype == np.float32:
-                return kept
-            set_aside(path)
-    prompts = [pair.prompt for pair in pairs for _ in range(2)]
-    answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    made = encode(prompts, answers, tokens).reshape(shape)
-    file = io.BytesIO()
-    np.save(file, made, allow_pickle=False)
-    atomic_write(path, file.getvalue())
-    return made
-
-
-def block_key(encode: Encoder, pairs: Sequence[Pair], tokens: Sequence[int]) -> str:
-    """Returns what names a block of features: a hash of all that decides them."""
-    recipe = [encode.kind, encode.weights, PROMPT_TOKENS, list(tokens)]
-    texts = [[pair.prompt, pair.chosen, pair.rejected] for pair in pairs]
-    return hashlib.sha256(json.dumps([recipe, texts]).encode()).hexdigest()[:32]
+    return found
 
 
 def _installed(module: str, pattern: str, packages: str, kind: str) -> Path:

@@ -1,7 +1,7 @@
 """What the papers assert, as computations that end in a verdict.
 
 `run` measures claims with the registered algorithms; `render` and `write_site` show the results.
-The modules below hold the claims, one per group; importing them registers their claims.
+What is asserted is data (`claims.toml`); the modules below measure it, one per group.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pairbench.papers.claims.core import CLAIMS, Claim, Number, Result, check
 from pairbench.papers.claims.report import render, write_site
 from pairbench.text import did_you_mean
 
-GROUPS = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
-"""The modules that hold the claims, in the order in which their claims are listed."""
+MEASURES = (soft_pair, variance, hard_pair, improvement, stationary, f_divergence)
+"""The modules that measure the claims."""
 
 __all__ = ["CLAIMS", "Claim", "Number", "Result", "render", "run", "write_site"]
 
@@ -41,9 +41,7 @@ def run(
     wanted = set(ids)
     for name in sorted(wanted - set(CLAIMS)):
         raise PairBenchError(f"there is no claim {name!r}{did_you_mean(name, CLAIMS)}")
-    order = [group.GROUP for group in GROUPS]
-    listed = sorted(CLAIMS.values(), key=lambda claim: order.index(claim.group))
-    chosen = [claim for claim in listed if not wanted or claim.id in wanted]
+    chosen = [claim for claim in CLAIMS.values() if not wanted or claim.id in wanted]
     results = []
     for index, claim in enumerate(chosen, 1):
         results.append(check(claim))

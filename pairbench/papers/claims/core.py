@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from typing import Literal
 
 from torch import Tensor
@@ -152,7 +154,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One assertion of a paper; decorates the function that measures it, and is registered then.
+    """One assertion of a paper, as `claims.toml` has it.
 
     Attributes:
         group: heading it is listed under.
@@ -161,6 +163,7 @@ class Claim:
         assumption: under which it is measured, and to which "holds only if" refers.
         method: "exact enumeration", "closed form", or "Monte Carlo, n draws", and of what.
         evidence: "paper" where the paper says it, "derived" where we derived it from the paper.
+        measure: the function that measures it.
     """
 
     id: str
@@ -178,15 +181,26 @@ class Claim:
         """Whether no number has a sampling error."""
         return "Monte Carlo" not in self.method
 
-    def __call__(self, measure: Callable[[], Finding]) -> Claim:
-        if self.id in CLAIMS:
-            raise ValueError(f"there are two claims named {self.id}")
-        made = CLAIMS[self.id] = replace(self, measure=measure)
-        return made
+
+def _read() -> Iterator[Claim]:
+    text = (files("pairbench.papers.claims") / "claims.toml").read_text(encoding="utf-8")
+    for group in tomllib.loads(text)["groups"]:
+        for name, words in group["claims"].items():
+            yield Claim(name, group["group"], group["paper"], **words)
 
 
-CLAIMS: dict[str, Claim] = {}
-"""Every registered claim by id, in the order of registration."""
+CLAIMS: dict[str, Claim] = {made.id: made for made in _read()}
+"""Every claim by id, in the order of the file."""
+
+
+def claim(name: str) -> Callable[[Callable[[], Finding]], Callable[[], Finding]]:
+    """Decorates the function that measures the claim of that id."""
+
+    def taken(measure: Callable[[], Finding]) -> Callable[[], Finding]:
+        CLAIMS[name] = replace(CLAIMS[name], measure=measure)
+        return measure
+
+    return taken
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Small problems, every group of them, and the gradient that a registered algorithm takes on each.
+"""Small problems, groups of them (all, or seeded draws), and the gradient taken on each.
 
 All in float64. One context with K responses; a group is G of them. The algorithms are those of the
 registry, called as the trainer calls them: `prepare`, then `loss` of the policy's output.
@@ -7,10 +7,11 @@ registry, called as the trainer calls them: `prepare`, then `loss` of the policy
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch
 from pairbench.experiments.suite import plan
 from pairbench.registry import get_algorithm
+from pairbench.seeding import generator
 from pairbench.tabular import Categorical, group_counts
 from pairbench.training.run import RunResult
 from pairbench.training.train import train
@@ -193,3 +195,45 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Returns the cosine of the angle between the last axes."""
     angle: Tensor = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
     return angle
+
+
+# Monte Carlo
+
+SEED = 0
+BLOCKS = 20
+
+
+def draw_groups(
+    problem: Problem, draws: int, size: int, noise: float, name: str
+) -> tuple[Tensor, Tensor]:
+    """Returns `draws` groups of the problem's policy: arms and scores, (N, G) each.
+
+    Args:
+        noise: standard deviation of a score around its reward.
+        name: of the random stream, so that no two claims share one.
+    """
+    random = generator(SEED, f"claims:{name}")
+    cumulative = problem.policy.cumsum(0)
+    points = torch.from_numpy(random.random((draws, size)))
+    arms = torch.searchsorted(cumulative, points, right=True).clamp_max(len(cumulative) - 1)
+    score = problem.reward[arms]
+    if noise:
+        score = score + noise * torch.from_numpy(random.normal(size=(draws, size)))
+    return arms, score
+
+
+def jackknife(statistic: Callable[..., list[float]], *samples: Tensor) -> list[tuple[float, float]]:
+    """Returns the statistics of all draws with their standard errors.
+
+    Leaves out one of `BLOCKS` blocks of draws at a time (Quenouille; Tukey): variance
+    (B - 1) / B sum (s_b - mean)^2.
+
+    Args:
+        statistic: of samples of equal first axis.
+        samples: (N, ...) each; N a multiple of `BLOCKS`.
+    """
+    blocks = [sample.view(BLOCKS, -1, *sample.shape[1:]) for sample in samples]
+    keep = ~torch.eye(BLOCKS, dtype=torch.bool)
+    left_out = np.array([statistic(*(b[k].flatten(0, 1) for b in blocks)) for k in keep])
+    spread = np.sqrt((BLOCKS - 1) * left_out.var(axis=0))
+    return [(value, float(error)) for value, error in zip(statistic(*samples), spread, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,17 +12,14 @@ from torch import Tensor
 from pairbench.algorithm import Algorithm
 from pairbench.batch import Batch, Signal
 from pairbench.objectives import Divergence, conjugate_critic, critic
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import FOUR, Problem, expected_gradient, make_batch, method
 from pairbench.policy import PolicyOutput
 from pairbench.seeding import generator
 
-GROUP = "f-GRPO"
-claim = partial(Claim, group=GROUP, paper="2602.05946")
 EXACT = 1e-12
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
-SETTING = "P = (.4 .3 .2 .1), Q = (.1 .4 .3 .2)"
 FAR = 80.0  # where tanh(u / 2) / 2 is 1/2 in float64
 
 F: dict[Divergence, Callable[[Tensor], Tensor]] = {
@@ -77,15 +74,7 @@ def f_grpo(name: Divergence, size: int = 8, beta: float = 0.1) -> Algorithm:
     return method("f-grpo", divergence=name, group_size=size, beta=beta)
 
 
-@claim(
-    "f-bound-reached",
-    where="variational form of the divergences",
-    statement="The variational bound E_P[g(u)] - E_Q[f*(g(u))] reaches D_f(P || Q) at the optimal "
-    "critic, for every divergence, and exceeds it nowhere.",
-    assumption="A critic u free in every response; for total variation in the limit of large |u|.",
-    method=f"exact: f-GRPO's loss at the optimal u and at 300 random ones; {SETTING}",
-    evidence="paper",
-)
+@claim("f-bound-reached")
 def bound_reached() -> Finding:
     """Gap and slope at the optimum, and the largest excess elsewhere."""
     numbers: list[Number] = []
@@ -107,14 +96,7 @@ def bound_reached() -> Finding:
     return Finding(numbers, holds="Every link and its f* o g belong together.")
 
 
-@claim(
-    "f-policy-as-critic",
-    where="the policy's implicit reward as critic",
-    statement="The policy itself, as the critic u = beta log(pi / pi_ref), reaches the bound.",
-    assumption="pi need not sum to one.",
-    method=f"exact: f-GRPO's loss maximised over policies by gradient ascent; {SETTING}, uniform "
-    "reference, beta .1",
-)
+@claim("f-policy-as-critic")
 def policy_as_critic() -> Finding:
     """Share of D_f that normalised policies reach, against free critics."""
     numbers: list[Number] = []
@@ -146,15 +128,7 @@ def policy_as_critic() -> Finding:
     )
 
 
-@claim(
-    "f-grpo-improves",
-    where="alignment raises the expected reward",
-    statement="f-GRPO raises the expected reward, whatever the divergence.",
-    assumption="Exact expectations over groups, small steps.",
-    method="exact enumeration of all groups of four of four responses of probability .1 .4 .3 .2 "
-    "and reward 1 .3 0 .7: 60 steps of 1, uniform weights, beta .1",
-    evidence="paper",
-)
+@claim("f-grpo-improves")
 def improves() -> Finding:
     """Falls of the exact expected reward along f-GRPO's exact gradient."""
     numbers: list[Number] = []
@@ -179,13 +153,7 @@ def improves() -> Finding:
     )
 
 
-@claim(
-    "f-total-variation-link",
-    where="link of total variation in a public notebook",
-    statement="tanh(u / 2) is a link for total variation.",
-    assumption="Halved: the domain of f* is [-1/2, 1/2].",
-    method=f"closed form on a grid of u from -10 to 10; {SETTING}",
-)
+@claim("f-total-variation-link")
 def total_variation_link() -> Finding:
     """Range of both links, and what they make of the bound where f* is taken for s all the same."""
     grid = torch.linspace(-10.0, 10.0, 2001, dtype=torch.float64)
@@ -209,13 +177,7 @@ def total_variation_link() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "f-links-increase",
-    where="links g and their f* o g",
-    statement="Every divergence pushes responses below the mean down: f*(g(u)) increases in u.",
-    assumption="|u| at most 2.",
-    method="exact: slopes of the repository's links on a grid of u from -4 to 4",
-)
+@claim("f-links-increase")
 def links_increase() -> Finding:
     """Least slope of f* o g on both ranges, and both slopes at 0."""
     numbers: list[Number] = []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Problem,
@@ -26,8 +26,6 @@ from pairbench.policy import PolicyOutput
 from pairbench.registry import get_task
 from pairbench.tabular import Categorical
 
-GROUP = "Hard-Pair-GRPO"
-claim = partial(Claim, group=GROUP, paper="2605.06375")
 EXACT = 1e-12
 DELTA, GAMMA = 0.02, 0.98
 
@@ -54,16 +52,7 @@ def bandit() -> list[Problem]:
     ]
 
 
-@claim(
-    "hard-pair-irrelevant",
-    where="gradient on responses outside the pair",
-    statement="Hard-Pair's loss KL(pi || pi_tar) leaves responses outside the pair alone: their "
-    "gradient is zero.",
-    assumption="The divergence is taken the other way, KL(pi_tar || pi).",
-    method="exact enumeration: gradient by logits on every pair of four responses of probability "
-    ".1 .4 .3 .2; and on a group of four with two irrelevant members",
-    evidence="paper",
-)
+@claim("hard-pair-irrelevant")
 def irrelevant() -> Finding:
     """At the sampler, -dKL(p || q)/dz_c = p_c KL(p || q) for c outside the pair: pushed up."""
     arms = ordered_groups(4, 2)
@@ -111,14 +100,7 @@ def group_members(fit: str) -> tuple[float, float, float]:
     return float(push[0]), float(push[3]), float(push[1])
 
 
-@claim(
-    "hard-pair-first-gradient",
-    where="first gradient of the fit; group form by PairBench",
-    statement="At the sampler, Hard-Pair on a group of two is Soft-Pair with a smaller step: "
-    "artanh(2 delta) or 2 delta times it.",
-    assumption="Uniform base; reverse or forward fit.",
-    method="exact enumeration of all groups of two of four responses",
-)
+@claim("hard-pair-first-gradient")
 def first_gradient() -> Finding:
     """Ratios of the gradients of every decided group, against the two constants."""
     arms = ordered_groups(4, 2)
@@ -141,15 +123,7 @@ def first_gradient() -> Finding:
     )
 
 
-@claim(
-    "hard-pair-feasible",
-    where="condition 0 < delta_t < pi_old(a_r) on the target",
-    statement="The target pi_old + delta_t (1[a_p] - 1[a_r]) with delta_0 = .02 is a distribution.",
-    assumption="delta is capped below the rejected response's probability, as the code does.",
-    method="exact enumeration of all pairs in the eight contexts of preference-bandit (ten arms), "
-    "weighted by their probability",
-    evidence="paper",
-)
+@claim("hard-pair-feasible")
 def feasible() -> Finding:
     """Probability that a drawn pair's rejected arm has at most delta_0; least target with cap."""
     beyond = total = moved = 0.0
@@ -214,15 +188,7 @@ def ideal_run(gamma: float, iterations: int) -> Tensor:
 LONG = 700
 
 
-@claim(
-    "hard-pair-movable-mass",
-    where="decay delta_t = delta_0 gamma^t and convergence",
-    statement="With delta_t falling to zero the policy converges to the best response.",
-    assumption="delta does not decay (gamma = 1).",
-    method=f"exact enumeration: {LONG} iterations of perfect fits to the mean target over all "
-    "pairs, in each context of preference-bandit",
-    evidence="paper",
-)
+@claim("hard-pair-movable-mass")
 def movable_mass() -> Finding:
     """Sum of delta_t, and the best arm's probability at the end with and without decay."""
     mass = mass_in_all(GAMMA, LONG)
@@ -250,13 +216,7 @@ def movable_mass() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "hard-pair-self-limiting",
-    where="fit to the target; group form by PairBench",
-    statement="Hard-Pair's fit stops by itself, at rho_p / rho_r = (1 + 2 delta) / (1 - 2 delta).",
-    assumption="Groups of two; gradient steps small enough not to overshoot.",
-    method="exact: gradient descent on one pair to convergence, both directions of the fit",
-)
+@claim("hard-pair-self-limiting")
 def self_limiting() -> Finding:
     """Ratio of importance ratios at the end of the fit; and how far Soft-Pair goes meanwhile."""
     goal = (1 + 2 * DELTA) / (1 - 2 * DELTA)
@@ -297,15 +257,7 @@ def fitted(algorithm: Algorithm, steps: int) -> tuple[float, float]:
     return float(ratio[0] / ratio[1]), norm
 
 
-@claim(
-    "hard-pair-kl-budget",
-    where="trust region alpha max(KL(pi || pi_old) - beta, 0)",
-    statement="The hinge keeps every update's KL(pi_new || pi_old) within beta = .01.",
-    assumption="The learning rate is small.",
-    method="Monte Carlo, 40 iterations of the trainer per learning rate, on preference-bandit with "
-    "reward noise (groups of eight, delta_0 .8 / 8, gamma 1, alpha .5); exact KL after each",
-    evidence="paper",
-)
+@claim("hard-pair-kl-budget")
 def kl_budget() -> Finding:
     """Share of iterations above beta and the largest divergence, by learning rate."""
     numbers: list[Number] = []
@@ -334,14 +286,7 @@ def divergences(rate: float) -> list[float]:
     return [float(value) for value in made.series["kl_old"]]
 
 
-@claim(
-    "hard-pair-units",
-    where="the target on continuous actions",
-    statement="Moving delta of probability density is a method for continuous actions.",
-    assumption="Densities enter through ratios only, as on the categorical of a group (ours).",
-    method="closed form for the density; exact for the group: the same four actions of a Gaussian "
-    "(mean 0, std .5) in units a thousand times smaller, and squashed by tanh",
-)
+@claim("hard-pair-units")
 def units() -> Finding:
     """Relative edit delta / pi(a) in two units, and the loss and gradient of the group form."""
     action = torch.tensor([0.4, -0.3, 0.1, 0.9], dtype=torch.float64)

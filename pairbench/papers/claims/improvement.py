@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Pairing,
@@ -23,8 +22,6 @@ from pairbench.papers.claims.exact import (
     run_once,
 )
 
-GROUP = "Monotone improvement"
-claim = partial(Claim, group=GROUP, paper="2605.06375")
 SIZE = 4
 EXACT = 1e-12
 GRPO: dict[str, Any] = {"beta": 0.0, "std": "population", "eps": 0.0}
@@ -76,15 +73,7 @@ def worst_group(name: str, step: float) -> str:
     return f"rewards {rewards}, step {step:g}, change {float(change[worst]):.2g}"
 
 
-@claim(
-    "improvement-one-update",
-    where="monotone improvement of the expected reward",
-    statement="Every update raises the expected reward.",
-    assumption="The update follows the exact expected gradient in small steps (.1, fifty of them).",
-    method="exact enumeration of all groups of four of four responses of probability .1 .4 .3 .2 "
-    "and reward 1 .3 0 .7, no noise: one step on each",
-    evidence="paper",
-)
+@claim("improvement-one-update")
 def one_update() -> Finding:
     """Probability that a single group's update lowers the exact expected reward."""
     numbers: list[Number] = []
@@ -109,14 +98,7 @@ def one_update() -> Finding:
     )
 
 
-@claim(
-    "improvement-bound",
-    where="trust region and improvement",
-    statement="A small KL(pi_new || pi_old) bounds how far an update can lower the expected "
-    "reward: by at most the range of rewards times sqrt(KL / 2).",
-    assumption="None (Pinsker's inequality).",
-    method="exact enumeration: the same updates as for improvement-one-update",
-)
+@claim("improvement-bound")
 def bound() -> Finding:
     """Largest fall, and the largest ratio of a fall to its bound, over methods and steps."""
     ratio = fall = 0.0
@@ -160,16 +142,7 @@ def changes(name: str, rate: float) -> list[float]:
     return [after - before for before, after in pairwise(rewards)]
 
 
-@claim(
-    "improvement-in-training",
-    where="monotone improvement of the expected reward",
-    statement="In training, the expected reward rises with every iteration.",
-    assumption="The learning rate is small (.003), and reward is far from its optimum.",
-    method=f"Monte Carlo, {ITERATIONS} iterations of the trainer for each of twelve settings on "
-    "preference-bandit with reward noise 1 (32 groups of eight an iteration, Adam); exact expected "
-    "reward after each",
-    evidence="paper",
-)
+@claim("improvement-in-training")
 def in_training() -> Finding:
     """Share of iterations after which the exact expected reward is lower, by method and rate."""
     numbers: list[Number] = []

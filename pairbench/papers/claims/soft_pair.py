@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from pairbench.batch import Batch
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     cosine,
+    draw_groups,
     group_gradients,
+    jackknife,
     make_batch,
     method,
     multisets,
@@ -21,12 +22,8 @@ from pairbench.papers.claims.exact import (
     probability,
     run_once,
 )
-from pairbench.papers.claims.sampling import draw_groups, jackknife
 from pairbench.policy import PolicyOutput
 
-GROUP = "Soft-Pair-GRPO and GRPO"
-claim = partial(Claim, group=GROUP, paper="2605.06375")
-RESPONSES = "four responses of probability .1 .4 .3 .2 and reward 1 .3 0 .7"
 EXACT = 1e-12  # float64 rounding of a few operations
 
 
@@ -43,14 +40,7 @@ def both(size: int, std: str = "population", eps: float = 0.0) -> tuple[Tensor, 
     )
 
 
-@claim(
-    "soft-pair-two-responses",
-    where="Soft-Pair against GRPO at two responses",
-    statement="With two responses a context, Soft-Pair-GRPO's gradient equals GRPO's.",
-    assumption="Advantages divided by the population standard deviation, nothing added to it.",
-    method=f"exact enumeration of all groups of {RESPONSES}",
-    evidence="paper",
-)
+@claim("soft-pair-two-responses")
 def two_responses() -> Finding:
     """Advantages are +-1 with population std, +-1/sqrt 2 with sample std, less with eps."""
     grpo, soft, _ = both(2)
@@ -80,14 +70,7 @@ def gap(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-@claim(
-    "soft-pair-proportional",
-    where="Soft-Pair's gradient is proportional to GRPO's",
-    statement="Soft-Pair-GRPO's gradient points along GRPO's, whatever the size of the group.",
-    assumption="Two responses a context; at the sampler, unclipped, without a KL term.",
-    method=f"exact enumeration of all groups of {RESPONSES}",
-    evidence="paper",
-)
+@claim("soft-pair-proportional")
 def proportional() -> Finding:
     """Cosines between the two gradients, group by group and of their expectations, by G."""
     numbers: list[Number] = []
@@ -114,14 +97,7 @@ def proportional() -> Finding:
     )
 
 
-@claim(
-    "soft-pair-decomposition",
-    where="Soft-Pair's gradient is proportional to GRPO's",
-    statement="What a pair adds to GRPO's gradient is a multiple of Soft-Pair's direction "
-    "g_p - g_r.",
-    assumption="The pair's mean reward equals the mean of its group.",
-    method=f"exact enumeration of all groups of four of {RESPONSES}",
-)
+@claim("soft-pair-decomposition")
 def decomposition() -> Finding:
     """(R_p - R_r)/(2 sd) (g_p - g_r) + ((R_p + R_r)/2 - mean)/sd (g_p + g_r), summed over pairs.
 
@@ -162,13 +138,7 @@ def decomposition() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "soft-pair-averaging",
-    where="from one pair to the expectation over pairs",
-    statement="Averaged over pairs, GRPO's pair gradients C h stay proportional to Soft-Pair's h.",
-    assumption="The factor C = (R_p - R_r) / (2 sd) is the same for all pairs.",
-    method=f"exact enumeration of all groups of {RESPONSES}",
-)
+@claim("soft-pair-averaging")
 def averaging() -> Finding:
     """E[C h] against E[C] E[h]: C from GRPO's advantages, h from Soft-Pair's gradient of a pair."""
     numbers: list[Number] = []
@@ -212,14 +182,7 @@ def averaging() -> Finding:
 DRAWS = 8_000
 
 
-@claim(
-    "soft-pair-noise",
-    where="Soft-Pair's gradient is proportional to GRPO's",
-    statement="A group's gradients under Soft-Pair-GRPO and GRPO stay parallel when scores are "
-    "noisy.",
-    assumption="Two responses a context.",
-    method=f"Monte Carlo, {DRAWS:,} groups for each of six settings, of {RESPONSES}",
-)
+@claim("soft-pair-noise")
 def noise() -> Finding:
     """Cosines under Gaussian score noise, by G: mean over single groups, and of the means."""
     numbers: list[Number] = []
@@ -308,16 +271,7 @@ def tabular_steps() -> tuple[Tensor, Tensor, Tensor]:
     return FOUR.policy.expand_as(after), after, arms
 
 
-@claim(
-    "preferred-up-rejected-down",
-    where="monotonicity of a pair's probabilities",
-    statement="A step of Soft-Pair-GRPO raises the probability of the preferred response and "
-    "lowers that of the rejected one.",
-    assumption="One pair, and a parameter for each response that no other shares.",
-    method="exact enumeration: one step of .001 on each of twelve pairs of four responses; and on "
-    "logits (t, 2t, -3t) at t = 0, pair (1, 2)",
-    evidence="paper",
-)
+@claim("preferred-up-rejected-down")
 def preferred_up() -> Finding:
     """Changes of both members' probabilities after a step."""
     before, after, arms = tabular_steps()
@@ -341,14 +295,7 @@ def preferred_up() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "log-ratio-rises",
-    where="monotonicity of a pair's probabilities",
-    statement="A small step raises log pi(preferred) - log pi(rejected), by the step times "
-    "|g_p - g_r|^2.",
-    assumption="One pair; first order in the step.",
-    method="exact enumeration: the same steps as for preferred-up-rejected-down",
-)
+@claim("log-ratio-rises")
 def log_ratio() -> Finding:
     """The change of the log-ratio over the step, minus its first-order value."""
     before, after, arms = tabular_steps()
@@ -393,16 +340,7 @@ def run_weights(algorithm: str, task: str, settings: list[str]) -> tuple[str, in
     return record.weights_sha256 or f"{algorithm} {record.reason}", record.cost.gradient_steps
 
 
-@claim(
-    "soft-pair-same-run",
-    where="Soft-Pair against GRPO at two responses",
-    statement="At two responses GRPO with the population standard deviation and Soft-Pair-GRPO are "
-    "the same training run, bit for bit.",
-    assumption="Nothing added to the standard deviation, no KL term, and a comparison prefers the "
-    "larger score.",
-    method="exact: the trainer itself, seed 0, on preference-bandit and HalfCheetah-v4 "
-    "(critic-scored segments); SHA-256 of the final weights",
-)
+@claim("soft-pair-same-run")
 def same_run() -> Finding:
     """Trains both methods on both tasks and compares the bits of their weights."""
     numbers: list[Number] = []

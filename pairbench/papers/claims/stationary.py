@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pairbench.algorithm import Algorithm
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Problem,
@@ -36,15 +36,8 @@ from pairbench.tabular import (
     stationary_policy,
 )
 
-GROUP = "What GRPO converges to"
-claim = partial(Claim, group=GROUP, paper="2502.18548")
 BETA = 1.5
 TOLERANCE = 1e-8
-SETTING = "four responses, reward 1 .3 0 .7, reference .1 .4 .3 .2, beta 1.5"
-ASSUMED = (
-    "One context; samples from the policy itself, so no clipping; population standard deviation "
-    "without eps; expectations instead of batches"
-)
 Penalty = Literal["k3", "k3-bias-corrected", "direct"]
 Force = Callable[[Tensor], Tensor]
 
@@ -149,14 +142,7 @@ def away(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-@claim(
-    "grpo-rational-pooling",
-    where="stationary policies under GRPO's penalty",
-    statement="GRPO converges to pi = pi_ref / (1 - P_G(pi) / beta), with P_G the expected "
-    "advantage in a group: not to an exponential weighting of the reference.",
-    assumption=f"{ASSUMED}; penalty k3 of DeepSeekMath.",
-    method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-)
+@claim("grpo-rational-pooling")
 def rational_pooling() -> Finding:
     """Distance of the trained policy from the closed form, for G = 2, 3, 4, 8 and the limit."""
     numbers: list[Number] = []
@@ -184,15 +170,7 @@ def probabilities(policy: Tensor, label: str) -> list[Number]:
     ]
 
 
-@claim(
-    "grpo-penalty-direction",
-    where="the penalty is essentially the reverse KL",
-    statement="GRPO's penalty acts at the sampler as KL(pi_ref || pi), not as the "
-    "KL(pi || pi_ref) it estimates.",
-    assumption="k3 on fixed samples, without the ratio as a factor.",
-    method=f"exact enumeration of all groups of two with tied scores, where only the penalty acts; "
-    f"{SETTING}, sampler .4 .3 .2 .1",
-)
+@claim("grpo-penalty-direction")
 def penalty_direction() -> Finding:
     """The algorithm's penalty gradient against the two exact gradients."""
     policy = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
@@ -222,13 +200,7 @@ def penalty_direction() -> Finding:
     )
 
 
-@claim(
-    "grpo-bias-corrected",
-    where="the same question for TRL 1.16's defaults",
-    statement="The rational form is also what TRL's GRPO converges to.",
-    assumption="use_bias_correction_kl is off; TRL 1.x has it on.",
-    method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-)
+@claim("grpo-bias-corrected")
 def bias_corrected() -> Finding:
     """Where k3 times the ratio ends: the exponential form."""
     numbers: list[Number] = []
@@ -255,14 +227,7 @@ def bias_corrected() -> Finding:
     )
 
 
-@claim(
-    "grpo-direct-penalty",
-    where="direct KL penalty",
-    statement="With the exact KL(pi || pi_ref) as the penalty GRPO converges to pi proportional to "
-    "pi_ref exp(P_G(pi) / beta).",
-    assumption=f"{ASSUMED}.",
-    method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-)
+@claim("grpo-direct-penalty")
 def direct_penalty() -> Finding:
     """Distance of the trained policy from the closed form, for G = 2, 3, 4, 8 and the limit."""
     numbers: list[Number] = []
@@ -277,15 +242,7 @@ def direct_penalty() -> Finding:
     return Finding(numbers, holds="Logarithmic pooling, with P_G in the place of a reward.")
 
 
-@claim(
-    "grpo-no-scale",
-    where="advantages shifted but not scaled",
-    statement="With advantages r - mean, GRPO under a direct KL penalty is RLHF with beta' = "
-    "beta G / (G - 1), and under its own penalty the rational form with (1 - 1/G)(r - mean).",
-    assumption="One context; samples from the policy itself, so no clipping; expectations instead "
-    "of batches.",
-    method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-)
+@claim("grpo-no-scale")
 def no_scale() -> Finding:
     """Distances from both closed forms at G = 2 and 8."""
     numbers: list[Number] = []
@@ -306,14 +263,7 @@ def no_scale() -> Finding:
     return Finding(numbers, holds="Without the division the preference is linear in the reward.")
 
 
-@claim(
-    "grpo-sample-std",
-    where="two responses; libraries' standard deviation",
-    statement="At two responses the sample standard deviation gives the policy of the population's "
-    "with beta sqrt 2.",
-    assumption=f"{ASSUMED.replace('population', 'sample')}.",
-    method=f"exact enumeration of all groups, gradient ascent to convergence; {SETTING}",
-)
+@claim("grpo-sample-std")
 def sample_std() -> Finding:
     """Distance of the trained policy from the closed form at beta sqrt 2."""
     policy = trained("k3", 2, "sample")
@@ -330,14 +280,7 @@ def sample_std() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "grpo-pairwise",
-    where="groups of two are pairwise comparisons",
-    statement="At two responses the expected advantage is Pr[o beats o'] - Pr[o' beats o].",
-    assumption=f"{ASSUMED}.",
-    method=f"exact enumeration of all groups of two; {SETTING}",
-    evidence="paper",
-)
+@claim("grpo-pairwise")
 def pairwise() -> Finding:
     """The algorithm's advantages averaged over opponents, against the two probabilities."""
     arms = ordered_groups(4, 2)
@@ -355,16 +298,7 @@ def pairwise() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "grpo-binary",
-    where="binary questions",
-    statement="For two responses the stationary probability of the better one has a closed form in "
-    "beta, the reference and the margin, for groups of two and of infinite size.",
-    assumption=f"{ASSUMED}.",
-    method="exact enumeration of all groups (and of both outcomes where the margin is .4), "
-    "gradient ascent to convergence; reference .3",
-    evidence="paper",
-)
+@claim("grpo-binary")
 def binary() -> Finding:
     """Distances from the closed forms for beta .25, 1 and 4; and for random preferences."""
     problem = Problem(
@@ -420,15 +354,7 @@ def random_force(problem: Problem, penalty: str, chance: float) -> Force:
     return force
 
 
-@claim(
-    "grpo-large-groups",
-    where="limit of large groups",
-    statement="As groups grow, expected advantages and stationary policies tend to those of "
-    "standardised rewards, (r - mean) / std.",
-    assumption="The limit is meant: groups of usual sizes are still far from it.",
-    method="exact enumeration: expected advantages of GRPO at the limit's policy for G = 2, 8, 16, "
-    f"and trained policies for G = 2, 4, 8, 16; {SETTING}",
-)
+@claim("grpo-large-groups")
 def large_groups() -> Finding:
     """Largest gaps of P_G and of the policies; the limit's own gap must shrink about as 1 / G."""
     there = trained("k3", None, "population")

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pairbench.papers.claims.core import Claim, Finding, Number, restricted, shown, stated
+from pairbench.papers.claims.core import Finding, Number, claim, restricted, shown, stated
 from pairbench.papers.claims.exact import (
     FOUR,
     Pairing,
     Problem,
     cosine,
+    draw_groups,
     group_gradients,
+    jackknife,
     method,
     ordered_groups,
     probability,
 )
-from pairbench.papers.claims.sampling import draw_groups, jackknife
 from pairbench.registry import get_task
 
-GROUP = "Variance of the gradient"
-claim = partial(Claim, group=GROUP, paper="2605.06375")
 DRAWS = 10_000
 
 
@@ -91,16 +90,7 @@ def ratio(first: str, second: str, noise: float, entry: int) -> tuple[float, flo
     return value
 
 
-@claim(
-    "covariance-sign",
-    where="variance reduction by pairs",
-    statement="The negative covariance of the two members' gradients makes the variance of "
-    "g_p - g_r smaller than the sum of theirs.",
-    assumption="The covariance is positive.",
-    method="exact enumeration of all pairs of distinct responses among four; Soft-Pair's own "
-    "gradient, doubled",
-    evidence="paper",
-)
+@claim("covariance-sign")
 def covariance_sign() -> Finding:
     """Var(g_p - g_r) = Var g_p + Var g_r - 2 Cov, for pairs in random and in preferred order."""
     arms = ordered_groups(4, 2)
@@ -148,14 +138,7 @@ def _trace(a: Tensor, b: Tensor, weight: Tensor) -> float:
     return float(weight @ (a * b).sum(1) - (weight @ a) @ (weight @ b))
 
 
-@claim(
-    "variance-two-responses",
-    where="gradient-norm variance of the methods",
-    statement="At two responses Soft-Pair's and Hard-Pair's gradients are less noisy, relative to "
-    "their mean, than GRPO's.",
-    assumption="None.",
-    method="exact enumeration of all 400 groups of the bandit's twenty arms",
-)
+@claim("variance-two-responses")
 def two_responses() -> Finding:
     """tr Cov over |mean|^2 of each method: identical up to scale, but for the paper-exact fit."""
     arms = ordered_groups(20, 2)
@@ -184,16 +167,7 @@ def two_responses() -> Finding:
     )  # fmt: skip
 
 
-@claim(
-    "variance-scale-free",
-    where="gradient-norm variance of the methods",
-    statement="Gradients become less noisy from GRPO to Soft-Pair to Hard-Pair.",
-    assumption="Noise is taken as raw variance, though the gradients' own sizes differ (Hard-Pair "
-    "against GRPO).",
-    method=f"Monte Carlo, {DRAWS:,} groups of eight of the bandit's twenty arms for each of two "
-    "noises; the same draws for every method",
-    evidence="paper",
-)
+@claim("variance-scale-free")
 def scale_free() -> Finding:
     """log ratios of tr Cov / |mean|^2 (scale-free) and of tr Cov (raw), by reward noise."""
     numbers: list[Number] = []
@@ -222,15 +196,7 @@ def scale_free() -> Finding:
     )
 
 
-@claim(
-    "variance-is-scale",
-    where="gradient-norm variance of the methods",
-    statement="Hard-Pair's smaller raw gradient variance is a property of the method and not of "
-    "its step size.",
-    assumption="None.",
-    method=f"Monte Carlo, {DRAWS:,} groups of eight of the bandit's twenty arms for each of two "
-    "noises",
-)
+@claim("variance-is-scale")
 def is_scale() -> Finding:
     """log(raw ratio) = log(signal ratio) + log(relative ratio): the signal's part is scale."""
     numbers: list[Number] = []
@@ -255,15 +221,7 @@ def is_scale() -> Finding:
     )
 
 
-@claim(
-    "variance-all-pairs",
-    where="gradient-norm variance of the methods; which pairs of a group are used",
-    statement="Comparing all pairs of a group gives less noisy gradients than comparing only its "
-    "best and worst response.",
-    assumption="Groups of eight; noise is tr Cov / |mean|^2.",
-    method=f"Monte Carlo, {DRAWS:,} groups of eight of the bandit's twenty arms for each of two "
-    "noises; the same draws for every method",
-)
+@claim("variance-all-pairs")
 def all_pairs() -> Finding:
     """log ratios of best-worst to all pairs, and the whole table: noise, raw, and bias."""
     problem = twenty()

@@ -20,9 +20,8 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.launch.base import Ended, Event, Job
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import Suite, load_suite, plan
-from pairbench.experiments.tuning.proposals import DRAWN, propose
 from pairbench.experiments.tuning.report import render as as_table
-from pairbench.experiments.tuning.search import tune
+from pairbench.experiments.tuning.search import DRAWN, propose, tune
 from pairbench.experiments.tuning.study import Outcome, Study, Trial
 from pairbench.experiments.tuning.trials import read_records
 from pairbench.leaderboard import build, render
@@ -476,7 +475,7 @@ def test_a_damaged_study_is_not_overwritten(text: str, tmp_path: Path) -> None:
         {"settings": {"other": 1}},
         {"settings": {"lr": "x"}},
         {"settings": {}},
-        {"settings": {"lr": 1e308}},
+        {"settings": {"lr": 1e99}},
         {"rewards": {"7": 1.0}},
     ],
     ids=str,

@@ -1,9 +1,8 @@
-"""Features are kept, and the same whoever stands beside."""
+"""Features are the same whoever stands beside."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,25 +12,15 @@ from pairbench.language.judges import features
 from tests.support.fake_features import WHEELS, WORDS, Fake, preferences
 
 
-def test_features_are_kept(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "BLOCK", 8)
+def test_features_of_pairs_come_in_blocks(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = preferences(20).pairs
+    whole = features.pair_features(fake, pairs, (64, 2))
+    assert whole.shape == (20, 2, 2, len(WORDS)) and fake.calls == 1
+    monkeypatch.setattr(features, "BLOCK", 8)
     seen: list[int] = []
-    first = features.pair_features(fake, pairs, (64, 2), seen.append)
-    assert first.shape == (20, 2, 2, len(WORDS)) and seen == [8, 16, 20] and fake.calls == 3
-    np.testing.assert_array_equal(features.pair_features(fake, pairs, (64, 2)), first)
-    assert fake.calls == 3
-    # one that was cut off is set aside and computed again
-    files = sorted((tmp_path / "cache" / "features").glob("*.npy"))
-    assert len(files) == 3
-    files[0].write_bytes(files[0].read_bytes()[:-4])
-    np.testing.assert_array_equal(features.pair_features(fake, pairs, (64, 2)), first)
-    assert fake.calls == 4 and files[0].with_name(f"{files[0].name}.damaged-1").exists()
-    # other lengths and other weights are other features
-    features.pair_features(fake, pairs[:8], (64,))
-    fake.weights = "1" * 64
-    features.pair_features(fake, pairs[:8], (64, 2))
-    assert fake.calls == 6
+    np.testing.assert_array_equal(features.pair_features(fake, pairs, (64, 2), seen.append), whole)
+    assert seen == [8, 16, 20] and fake.calls == 4
+    np.testing.assert_array_equal(features.pair_features(fake, pairs[3:4], (64, 2)), whole[3:4])
     assert features.pair_features(fake, [], (64,)).shape == (0, 2, 1, len(WORDS))
 
 
