@@ -54,7 +54,7 @@ def leaderboard(
         _tell(build(records, task, marks=marks(results)), form, task)
         return
     if site is not None:
-        written = write_site(records, site, marks(results), load_series(results, records))
+        written = write_site(records, site, marks(results), load_series(results, records), results)
         for path in written.files:
             click.echo(path)
         return

@@ -51,7 +51,7 @@ def reproduce(
     results: Path | str = "results",
     *,
     iterations: int | None = None,
-    mark: bool = True,
+    mark: bool = False,
     told: Callable[[Reproduction], None] = lambda verdict: None,
 ) -> list[Reproduction]:
     """Runs records again, one after another on this machine, and says how they compare.

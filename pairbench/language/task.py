@@ -279,6 +279,15 @@ class LanguageTask(Task):
             "rows are ranked by the preference accuracy of their implicit reward on held-out pairs."
         )
 
+    @property
+    def demonstration(self) -> str | None:
+        """Why no run here ranks a method: the judge that ranks is made of the model trained."""
+        family = self.config.model.partition("-")[0]
+        kinds = [str(card.get("kind")) for card in self.gold.cards.values()] if self.gold else []
+        if any(kind.startswith(f"{family}-") for kind in kinds):
+            return f"the gold judge reads the first layers of {family}, which is the model trained"
+        return None
+
     def components(self, needs: Needs) -> tuple[Judge, ...]:
         """The judges that score one thing each, if an algorithm asks for such scores."""
         return component_judges(self.dataset, "proxy") if needs.components else ()
@@ -318,6 +327,7 @@ class LanguageTask(Task):
             **self._told(),
             "model": self.language_model.card,
             "caveat": self.caveat,
+            **({"demonstration": why} if (why := self.demonstration) else {}),
             "judges": {
                 name: card
                 for judge in (self.proxy, self.gold)

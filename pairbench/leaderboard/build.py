@@ -381,7 +381,9 @@ def _board(
             rows.items(), compared[: len(rows)], compared[len(rows) :], strict=True
         )
     ]
-    built = ranked(built, scores, scores[anchor] if anchor in floors else {}, measures.values())
+    floor = scores[anchor] if anchor in floors else {}
+    none = bool(demonstrations(records))
+    built = ranked(built, scores, floor, measures.values(), nobody=none)
     first = records[0]
     evaluations = [record.evaluation for record in records if record.evaluation is not None]
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
@@ -508,9 +510,15 @@ def _of_task(records: Iterable[RunRecord], key: str) -> list[Any]:
     return [value for _, value in sorted(found.items())]
 
 
+def demonstrations(records: Iterable[RunRecord]) -> list[str]:
+    """Returns why these runs rank nobody, a sentence's end each."""
+    return sorted({why for record in records if (why := record.demonstration)})
+
+
 def caveats(records: Sequence[RunRecord]) -> list[str]:
     """Returns what a reader of these runs of one task must know before their numbers."""
-    found = [str(caveat) for caveat in _of_task(records, CAVEAT)]
+    found = [f"A demonstration, without ranks: {why}." for why in demonstrations(records)]
+    found += [str(caveat) for caveat in _of_task(records, CAVEAT)]
     if len(hashes := _of_task(records, DATA)) > 1:
         found.append(
             f"These runs had {len(hashes)} different data sets under one name (SHA-256 "

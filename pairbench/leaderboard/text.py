@@ -22,7 +22,7 @@ TEXTS = ("rank", "row", "algorithm", "regime", "configuration")
 
 def percent(value: float) -> str:
     """Returns a share in per cent."""
-    return f"{100 * value:.0f}%"
+    return f"{100 * value:z.0f}%"
 
 
 def middle(value: Interval) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pairbench.evaluation import Cost, Evaluation, Measure, Strict
-from pairbench.results.version1 import measures_of
+from pairbench.results.version1 import DEMONSTRATIONS, measures_of
 
 SCHEMA_VERSION = 3
 """1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them; 3: `read`,
@@ -258,6 +258,15 @@ class RunRecord(RunFields, _Heading):
     def declared(self) -> tuple[Measure, ...]:
         """What the measures mean: as the record says, or as its task meant them in version 1."""
         return self.measures if self.schema_version > 1 else measures_of(self.task)
+
+    @property
+    def demonstration(self) -> str | None:
+        """Why this run shows that something works and ranks nobody, if its task says so."""
+        if self.schema_version == 1:
+            return DEMONSTRATIONS.get(self.task)
+        task = self.provenance.get("task")
+        found = task.get("demonstration") if isinstance(task, dict) else None
+        return found if isinstance(found, str) else None
 
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:

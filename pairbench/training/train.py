@@ -16,7 +16,7 @@ from pairbench.policy import Policy
 from pairbench.registry import get_algorithm, get_task
 from pairbench.results.record import Failure, RunRecord, RunSpec, Stability
 from pairbench.seeding import Streams
-from pairbench.task import Task
+from pairbench.task import Session, Task
 from pairbench.training.checkpoint import weights_sha256
 from pairbench.training.engine import Engine, get_engine
 from pairbench.training.loop import Loop
@@ -81,8 +81,8 @@ def train(
     try:
         streams = Streams(spec.seed)
         session = task.begin(method, streams, threads)
-        if isinstance(method, Floor) and method.policy == "random":
-            session.policy = _random_policy(task)
+        if isinstance(method, Floor) and method.policy != "reference":
+            session.policy = _known_policy(method, task, session)
         read |= task.read(method.needs)
         run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
@@ -138,8 +138,9 @@ def _out_of_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
-def _random_policy(task: Task) -> Policy:
-    policy = task.random_policy()
+def _known_policy(method: Floor, task: Task, session: Session) -> Policy:
+    random = method.policy == "random"
+    policy = task.random_policy() if random else session.known_policy(method)
     if policy is None:
-        raise PairBenchError(f"{task.name} has no random policy")
+        raise PairBenchError(f"{task.name} has no {method.policy} policy")
     return policy

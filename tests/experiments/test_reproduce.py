@@ -54,7 +54,11 @@ def test_a_run_comes_back_bit_for_bit_and_its_row_says_so(
     record, _ = kept(results)
     floor, _ = kept(results, "reference")
     names = [record.identity[:12], str(Store(results).path(floor))]
-    assert call("reproduce", *names, "--results", str(results)) == 0
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert call("reproduce", names[0], "--results", str(results)) == 0
+    after = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert after == before and marks(results) == []
+    assert call("reproduce", *names, "--results", str(results), "--mark") == 0
     said = capsys.readouterr().out
     assert "grpo on preference-bandit, seed 0: equal; bit for bit equal: the whole run" in said
     assert "reference on preference-bandit, seed 0: equal" in said

@@ -402,3 +402,30 @@ def test_reliability_and_median_of_a_row() -> None:
     assert found.dispersion_runs == pytest.approx(0.9) and found.risk_runs == 1.0
     floor = build([record("reference", 0, scores=[1.0])])[0].rows[0]
     assert floor.reliability is not None and floor.reliability.dispersion_time is None
+
+
+def test_a_demonstration_says_so_and_ranks_nobody() -> None:
+    records = language_records()
+    assert build(records)[0].ranked
+    why = "the judge reads the model that is trained"
+    shown = [
+        one.model_copy(
+            update={
+                "schema_version": 2,
+                "measures": one.declared,
+                "provenance": {**one.provenance, "task": {"demonstration": why}},
+            }
+        )
+        for one in records
+    ]
+    (board,) = build(shown)
+    assert board.ranked == [] and all(row.reward for row in board.rows)
+    assert board.caveats[0] == f"A demonstration, without ranks: {why}."
+
+
+def test_committed_runs_of_smollm2_are_a_demonstration() -> None:
+    old = record("grpo", 0, task="hh-rlhf-helpful@smollm2-135m").model_copy(
+        update={"schema_version": 1}
+    )
+    assert "three seeds of ten iterations" in (old.demonstration or "")
+    assert record("grpo", 0, task="hh-rlhf-helpful").demonstration is None
