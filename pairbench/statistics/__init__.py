@@ -71,6 +71,7 @@ from pairbench.statistics.comparisons import (
 from pairbench.statistics.intervals import (
     Estimate,
     bootstrap,
+    iqm_differences,
     iqm_interval,
     iqm_intervals,
     mean_interval,
@@ -108,6 +109,7 @@ __all__ = [
     "dispersion_across_time",
     "holm",
     "iqm",
+    "iqm_differences",
     "iqm_interval",
     "iqm_intervals",
     "kendall_tau",

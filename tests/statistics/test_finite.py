@@ -25,6 +25,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "dispersion_across_time": (ROW,),
     "holm": ([0.1, 0.4],),
     "iqm": (ROW,),
+    "iqm_differences": ([ROW, OTHER], ((0, 1),)),
     "iqm_interval": (ROW,),
     "iqm_intervals": (TABLE,),
     "kendall_tau": (ROW, OTHER),
@@ -67,7 +68,7 @@ def test_no_number_may_be_missing(name: str, value: float) -> None:
     arguments = CASES[name]
     call(name)(*arguments)
     for place, argument in enumerate(arguments):
-        if callable(argument) or isinstance(argument, int):
+        if callable(argument) or isinstance(argument, int | tuple):
             continue
         spoilt = np.array(argument, dtype=np.float64)
         for where in (0, spoilt.size - 1):
