@@ -74,12 +74,15 @@ def run(results: str, profile: bool, **asked: Any) -> int:
 def _show_boards(results: Path, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import render, write_site
+    from pairbench.results.files import refuse_link_out
     from pairbench.results.layout import pages_folder
     from pairbench.results.load import load_series
     from pairbench.results.marks import marks
 
     records = loaded(results)
-    site = write_site(records, pages_folder(results), marks(results), load_series(results, records))
+    pages = pages_folder(results)
+    refuse_link_out(pages.parent, pages)
+    site = write_site(records, pages, marks(results), load_series(results, records))
     for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}page: {page}")

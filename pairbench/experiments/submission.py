@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import hashlib
 import math
+import os
 import platform
 import re
 from collections import defaultdict
@@ -26,9 +27,10 @@ from pairbench.experiments.reproduce import rebuild, workplace
 from pairbench.leaderboard.build import UNTRAINED, Board
 from pairbench.registry import BUILT_IN, entries, get_algorithm
 from pairbench.results.columns import read_series
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, read_untrusted, refuse_link_out
 from pairbench.results.folder import Store
 from pairbench.results.layout import PAGES
+from pairbench.results.parquet import MOST_BYTES
 from pairbench.results.record import RunRecord, name_of
 from pairbench.results.record_file import Unreadable, read_record
 from pairbench.text import printable
@@ -90,10 +92,10 @@ class Submitted(BaseModel):
 
     @property
     def beside(self) -> list[Path]:
-        """The record's file, its series and its texts, as far as they exist."""
-        path = Path(self.path)
-        ends = (".json", ".parquet", ".texts.parquet")
-        return [file for end in ends if (file := path.with_suffix(end)).is_file()]
+        """The record's file, and its series and texts where it knows of them."""
+        path, record = Path(self.path), self.record
+        known = record and {".parquet": record.series_sha256, ".texts.parquet": record.texts_sha256}
+        return [path, *(path.with_suffix(end) for end, sha in (known or {}).items() if sha)]
 
 
 def look(paths: Iterable[Path], results: Path) -> list[Submitted]:
@@ -122,13 +124,13 @@ def look(paths: Iterable[Path], results: Path) -> list[Submitted]:
         twin = first.setdefault(record.identity, one.path)
         if twin != one.path:
             one.problems.append(f"it is the same run as {twin}: leave one out")
-        one.problems += [*_incomplete(record, path), *_private(record)]
+        one.problems += [*_incomplete(record), *_beside(record, path), *_private(record)]
         one.problems += _misplaced(path, results, store.path(record))
         one.remarks += _remarks(record)
     return found
 
 
-def _incomplete(record: RunRecord, path: Path) -> Iterator[str]:
+def _incomplete(record: RunRecord) -> Iterator[str]:
     """What a finished record must have and this one lacks."""
     if record.status == "failed":
         yield f"the run failed ({record.reason}): only finished runs can be submitted"
@@ -147,25 +149,44 @@ def _incomplete(record: RunRecord, path: Path) -> Iterator[str]:
     )
     if record.regime != UNTRAINED and not reached:
         yield "it says that it finished, but its cost reaches no limit of its budget"
+    lacks = [name for name in ORIGIN if name not in record.provenance]
+    if lacks:
+        yield f"its provenance lacks {', '.join(lacks)}: run it with this PairBench"
+
+
+def _beside(record: RunRecord, path: Path) -> Iterator[str]:
+    """What is wrong with what lies beside a record, where only its series and texts belong."""
     for end, told, what in (
         (".parquet", record.series_sha256, "series"),
         (".texts.parquet", record.texts_sha256, "texts"),
     ):
         file = path.with_suffix(end)
-        if told is None and file.exists():
-            yield f"{file.name} lies beside it, but it knows of no {what}"
-        elif told is not None and not file.is_file():
+        if told is None:
+            if os.path.lexists(file):
+                yield f"{file.name} lies beside it, but it knows of no {what}"
+            continue
+        try:
+            data = read_untrusted(file, MOST_BYTES, follow=False)
+        except FileNotFoundError:
             yield f"its {what}, {file.name}, do not lie beside it"
-        elif told is not None and hashlib.sha256(file.read_bytes()).hexdigest() != told:
+            continue
+        except OSError as error:
+            yield f"{file.name} cannot be used: {error.strerror or error}"
+            continue
+        if hashlib.sha256(data).hexdigest() != told:
             yield f"{file.name} is not the file whose hash it holds"
-        elif told is not None and what == "series":
-            columns = read_series(file)
-            length = len(next(iter(columns.values()), ()))
-            if length != spent.iterations:
-                yield f"{file.name} has {length} iterations, the record {spent.iterations}"
-    lacks = [name for name in ORIGIN if name not in record.provenance]
-    if lacks:
-        yield f"its provenance lacks {', '.join(lacks)}: run it with this PairBench"
+        elif what == "series":
+            yield from _length(record, file)
+
+
+def _length(record: RunRecord, file: Path) -> Iterator[str]:
+    try:
+        length = len(next(iter(read_series(file).values()), ()))
+    except PairBenchError as error:
+        yield str(error)
+        return
+    if length != record.cost.iterations:
+        yield f"{file.name} has {length} iterations, the record {record.cost.iterations}"
 
 
 def _private(record: RunRecord) -> Iterator[str]:
@@ -205,8 +226,16 @@ def _misplaced(path: Path, results: Path, place: Path) -> Iterator[str]:
     if path.resolve().is_relative_to(results.resolve()):
         if path.resolve() != place.resolve():
             yield f"its place in {results} is {place.relative_to(results)}"
-    elif place.exists() and place.read_bytes() != path.read_bytes():
+    elif os.path.lexists(place) and not _same(place, path):
         yield f"{place} holds this run already, with other numbers, and is never overwritten"
+
+
+def _same(place: Path, path: Path) -> bool:
+    """Whether two files are ordinary ones of the same content."""
+    with contextlib.suppress(OSError):
+        there, ours = (read_untrusted(file, MOST_BYTES, follow=False) for file in (place, path))
+        return there == ours
+    return False
 
 
 def _remarks(record: RunRecord) -> Iterator[str]:
@@ -352,15 +381,16 @@ def copy(found: Sequence[Submitted], into: Path) -> list[Path]:
         place = into / one.place
         for source in one.beside:
             target = place.with_name(source.name)
-            if not target.exists():
+            refuse_link_out(into, target.parent)
+            if not os.path.lexists(target):
                 plan.append((source, target))
-            elif target.read_bytes() != source.read_bytes():
+            elif not _same(target, source):
                 raise PairBenchError(f"{target} is there with other content: nothing was copied")
     written = []
     # a record last: one that is there has its series
     for source, target in sorted(plan, key=lambda pair: pair[1].suffix == ".json"):
         try:
-            atomic_write(target, source.read_bytes())
+            atomic_write(target, read_untrusted(source, MOST_BYTES, follow=False))
         except OSError as error:
             raise PairBenchError(f"{target} cannot be written ({error.strerror})") from error
         written.append(target)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from pairbench.errors import PairBenchError
 
@@ -49,14 +49,32 @@ def append(path: Path, data: bytes, sync: bool = False) -> None:
         OSError: it cannot be written, or is a link, a pipe or a device.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    with _opened(path, flags, "wb", follow=False) as file:
-        file.write(data)
+    with os.fdopen(_opened(path, flags, follow=False), "wb", buffering=0) as file:
+        file.write(data)  # one call, so that lines of two writers stay whole
         if sync:
-            file.flush()
             os.fsync(file.fileno())
 
 
-def _opened(path: Path, flags: int, mode: str, follow: bool) -> IO[bytes]:
+def refuse_unusual(path: Path | str, follow: bool = False) -> None:
+    """Refuses what is no ordinary file, for readers that open it themselves.
+
+    Raises:
+        OSError: it is not there, a folder, a pipe, a device, or a link that is not to be followed.
+    """
+    os.close(_opened(Path(path), os.O_RDONLY, follow))
+
+
+def refuse_link_out(root: Path, folder: Path) -> None:
+    """Refuses a folder that a link has taken out of another one.
+
+    Raises:
+        PairBenchError: it is elsewhere.
+    """
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise PairBenchError(f"{folder} is a link out of {root}: remove the link")
+
+
+def _opened(path: Path, flags: int, follow: bool) -> int:
     """A file, if it is an ordinary one: a pipe would wait for whoever is at its other end."""
     try:
         links = 0 if follow else os.O_NOFOLLOW
@@ -69,7 +87,7 @@ def _opened(path: Path, flags: int, mode: str, follow: bool) -> IO[bytes]:
         raise
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
-        return os.fdopen(descriptor, mode)
+        return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -107,7 +125,7 @@ def read_untrusted(path: Path, most: int = JSON_BYTES, follow: bool = True) -> b
         OSError: it cannot be read, is a pipe or a device, has more than `most` bytes, or is a link
             where those are not to be followed.
     """
-    with _opened(path, os.O_RDONLY, "rb", follow) as file:
+    with os.fdopen(_opened(path, os.O_RDONLY, follow), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}")

@@ -10,18 +10,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pairbench.errors import PairBenchError
 from pairbench.results.columns import write_series, write_texts
-from pairbench.results.files import atomic_write, set_aside
+from pairbench.results.files import atomic_write, read_untrusted, refuse_link_out, set_aside
 from pairbench.results.heartbeat import heartbeat_path
 from pairbench.results.layout import DRIVER, LEFTOVER, RUNS, record_path
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
 from pairbench.secrets import shown
+from pairbench.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,7 @@ class Store:
     def find(self, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
         """Returns the finished record of a run, if any, and what was set aside from its place."""
         path = self.path(spec)
+        refuse_link_out(self.root, path.parent)
         try:
             record = read_record(path)
             if record.identity != spec.identity:
@@ -112,10 +114,7 @@ class Store:
             elif _status(path) == "finished":
                 raise PairBenchError(f"{path} holds a finished run, which is never overwritten")
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.parent.resolve().is_relative_to(self.root.resolve()):
-                raise PairBenchError(
-                    f"{path.parent} is a link out of the results folder: remove the link"
-                )
+            refuse_link_out(self.root, path.parent)
             hashes = {}
             if series and len(next(iter(series.values()))):
                 written.append(path.with_suffix(".parquet"))
@@ -168,12 +167,16 @@ class Store:
 
         holder = self.root / ".pid.lock"
         with writing_to(self.root):
+            for folder in (".checkpoints", RUNS):
+                refuse_link_out(self.root, self.root / folder)
             (self.root / ".checkpoints").mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / ".lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                who = holder.read_text().strip() if holder.exists() else "of unknown number"
+                who = "of unknown number"
+                with suppress(OSError):
+                    who = printable(read_untrusted(holder, 99, follow=False).decode().strip())
                 raise PairBenchError(
                     f"results folder {self.name} is in use by process {who}: "
                     "wait for it to end, or give another --results folder"
@@ -185,7 +188,8 @@ class Store:
                 raise
         for folder in (".", ".checkpoints", RUNS, "*/*"):  # of writers that were killed
             for leftover in self.root.glob(f"{folder}/.*.tmp"):
-                if LEFTOVER.fullmatch(leftover.name):
+                inside = leftover.resolve().is_relative_to(self.root.resolve())
+                if inside and LEFTOVER.fullmatch(leftover.name):
                     leftover.unlink(missing_ok=True)
         try:
             yield

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pairbench.results.files import atomic_write, read_untrusted, strict_json
+from pairbench.results.files import append, atomic_write, read_untrusted, strict_json
 from pairbench.results.record import RunSpec
 from pairbench.secrets import shown
 
@@ -98,8 +98,7 @@ class RunLog:
         line = json.dumps({"time": when, "event": event, **told}) + "\n"
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab") as file:
-                file.write(line.encode())
+            append(self._path, line.encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):

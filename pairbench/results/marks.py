@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
 from pairbench.errors import PairBenchError
-from pairbench.results.files import read_untrusted, strict_json
+from pairbench.results.files import append, read_untrusted, strict_json
 from pairbench.results.place import is_url
 
 Verdict = Literal["equal", "close", "different"]
@@ -56,11 +55,7 @@ def keep(mark: Reproduction, results: Path | str) -> None:
         return
     line = mark.model_dump_json() + "\n"
     try:
-        handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+        append(place, line.encode())
     except OSError as error:
         raise PairBenchError(
             f"{place} cannot be written ({error.strerror}): the verdict above is not kept"

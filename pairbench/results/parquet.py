@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, refuse_unusual
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,10 +55,7 @@ def rows_of(
     """
     names = [os.path.abspath(file) for file in files]
     for name in names:
-        mode = os.stat(name, follow_symlinks=follow).st_mode
-        if not stat.S_ISREG(mode):
-            what = "a link, which is not followed" if stat.S_ISLNK(mode) else "no ordinary file"
-            raise OSError(errno.EINVAL, f"it is {what}")
+        refuse_unusual(name, follow)
     size = (
         "SELECT max(count), max(size) FROM (SELECT sum(num_values) AS count, "
         "sum(total_uncompressed_size) AS size FROM parquet_metadata(?) GROUP BY file_name)"

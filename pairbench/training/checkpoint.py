@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, refuse_unusual
 
 MARK = "\x00tensor"  # a JSON string that starts so stands for the tensor of that name
 
@@ -38,6 +38,7 @@ def load_state(path: Path) -> dict[str, Any]:
         ValueError: the file is cut short, or is not one of ours.
     """
     try:
+        refuse_unusual(path)
         with safe_open(path, framework="pt") as file:
             tree = json.loads((file.metadata() or {})["tree"])
             # clone: the tensors would otherwise be views of a file that may be replaced

@@ -125,7 +125,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (outside / "grpo").mkdir(parents=True)
     store.root.mkdir()
     (store.root / "halfcheetah-v4").symlink_to(outside)
-    with pytest.raises(PairBenchError, match="is a link out of the results folder"):
+    with pytest.raises(PairBenchError, match="is a link out of "):
         store.write(record("grpo", 0))
     assert list((outside / "grpo").iterdir()) == []
 

@@ -27,7 +27,7 @@ from pairbench.experiments.tuning.study import (
 )
 from pairbench.experiments.tuning.trials import fold, read_records
 from pairbench.registry import get_algorithm, get_task, split_task
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, refuse_link_out
 from pairbench.results.folder import Store
 from pairbench.results.layout import TUNING, folder_name
 from pairbench.results.load import load_records
@@ -94,6 +94,7 @@ def tune(
     if not re.fullmatch(r"\w[\w.@+-]*", name):
         raise PairBenchError(f"a study cannot be named {name!r}: use letters, digits and . @ + -")
     folder = Path(results) / TUNING / name
+    refuse_link_out(Path(results), folder)
     monitor = monitor or Monitor()
     launcher = launcher or open_launcher(sized)
     try:

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
 from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
-from pairbench.results.files import append, read_untrusted, strict_json
+from pairbench.results.files import append, read_untrusted, refuse_link_out, strict_json
 from pairbench.results.record import digest
 from pairbench.secrets import JUDGE_KEY, may_use_proxy, refuse_secrets, shown
 from pairbench.text import printable
@@ -399,6 +399,7 @@ class _Journal:
         lock = FileLock(self._path.with_suffix(".lock"))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_link_out(self._path.parents[1], self._path.parent)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise PairBenchError(

@@ -27,7 +27,7 @@ from pairbench.leaderboard.site.pages import (
 )
 from pairbench.leaderboard.site.runs import index_script, runs_script
 from pairbench.leaderboard.site.sparklines import Series
-from pairbench.results.files import atomic_write
+from pairbench.results.files import atomic_write, refuse_link_out
 from pairbench.results.marks import Reproduction
 from pairbench.results.record import RunRecord
 
@@ -63,7 +63,7 @@ def write_site(
         The boards and the files of the site; none where there are no records.
 
     Raises:
-        PairBenchError: the folder cannot be written.
+        PairBenchError: the folder cannot be written, or a link leads out of it.
     """
     kept = distinct(records)
     rebuilt: dict[str, list[Reproduction]] = defaultdict(list)
@@ -93,6 +93,7 @@ def write_site(
     try:
         for name, text in texts.items():
             path, data = folder / name, text.encode()
+            refuse_link_out(folder, path.parent)
             if not (path.is_file() and path.read_bytes() == data):
                 atomic_write(path, data)
     except OSError as error:
