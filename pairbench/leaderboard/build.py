@@ -74,10 +74,11 @@ class HeadToHead(Frozen):
 
 
 class Pair(Frozen):
-    """Two rows over the `n_seeds` seeds they share: mean reward of `a` less that of `b`.
+    """Two rows over the `n_seeds` seeds they share.
 
-    `p_value` is of the exact sign-flip test, `p_holm` the same corrected for all pairs of the board
-    (Holm 1979).
+    `difference` is of their interquartile means there, a's less b's, as rows are ranked. `p_value`
+    is of the exact sign-flip test of the mean difference, `p_holm` the same corrected for all pairs
+    of the board (Holm 1979).
     """
 
     a: str
@@ -86,6 +87,21 @@ class Pair(Frozen):
     difference: Rate
     p_value: float
     p_holm: float
+
+
+class Resolution(Frozen):
+    """What the pairs of a board, of two seeds or more, can tell apart.
+
+    Attributes:
+        pairs: how many they are.
+        separated: those whose `p_holm` is at most 5%.
+        detectable: the least true mean difference that a pair of median spread would find with 80%
+            power, in score units (paired t-test, two-sided 5%, uncorrected).
+    """
+
+    pairs: int
+    separated: int
+    detectable: float
 
 
 class OtherBoard(Frozen):
@@ -126,6 +142,7 @@ class Board(Frozen):
     strengths: list[Strength]
     head_to_head: HeadToHead | None
     pairs: list[Pair]
+    resolution: Resolution | None = None
     provenance: dict[str, dict[str, int]]
     other_boards: list[OtherBoard]
 
@@ -335,6 +352,7 @@ def _board(
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
     met = {row.row: scores[row.row] for row in built if row.status == "finished" and not row.floor}
     lengths = {len(e.primary) for e in evaluations}
+    pairs, resolution = _pairs(met)
     return Board(
         task=first.task,
         task_config=first.task_config,
@@ -352,7 +370,8 @@ def _board(
         rows=built,
         strengths=_strengths(met, wins),
         head_to_head=_matrix(list(met), wins),
-        pairs=_pairs(met),
+        pairs=pairs,
+        resolution=resolution,
         provenance=_provenance(records),
         other_boards=others,
     )
@@ -391,19 +410,27 @@ def _matrix(names: Sequence[str], wins: Wins) -> HeadToHead | None:
     )
 
 
-def _pairs(scores: Mapping[str, Scores]) -> list[Pair]:
-    means = {name: {seed: own[seed].mean() for seed in own} for name, own in scores.items()}
-    names, gaps = [], []
+def _pairs(scores: Mapping[str, Scores]) -> tuple[list[Pair], Resolution | None]:
+    means = {name: {seed: float(own[seed].mean()) for seed in own} for name, own in scores.items()}
+    together: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
     for a, b in combinations(scores, 2):
-        if seeds := sorted(means[a].keys() & means[b].keys()):
-            names.append((a, b))
-            gaps.append([means[a][seed] - means[b][seed] for seed in seeds])
-    if not names:
-        return []
+        if seeds := tuple(sorted(means[a].keys() & means[b].keys())):
+            together[seeds].append((a, b))
+    found: dict[tuple[str, str], tuple[list[float], statistics.Estimate]] = {}
+    for seeds, several in together.items():
+        place = {
+            name: k for k, name in enumerate(dict.fromkeys(n for pair in several for n in pair))
+        }
+        table = np.array([[means[name][seed] for seed in seeds] for name in place])
+        order = [(place[a], place[b]) for a, b in several]
+        for pair, (a, b), gap in zip(
+            several, order, statistics.iqm_differences(table, order), strict=True
+        ):
+            found[pair] = (table[a] - table[b]).tolist(), gap
+    gaps = [own for own, _ in found.values()]
     p_values = [rounded(p_value) for p_value in statistics.sign_flip_p_values(gaps)]
     corrected = statistics.holm(p_values).tolist()
-    found = zip(names, gaps, statistics.mean_intervals(gaps), p_values, corrected, strict=True)
-    return [
+    pairs = [
         Pair(
             a=a,
             b=b,
@@ -412,8 +439,27 @@ def _pairs(scores: Mapping[str, Scores]) -> list[Pair]:
             p_value=p_value,
             p_holm=rounded(p_holm),
         )
-        for (a, b), gap, difference, p_value, p_holm in found
+        for ((a, b), (gap, difference)), p_value, p_holm in zip(
+            found.items(), p_values, corrected, strict=True
+        )
     ]
+    place = {pair: k for k, pair in enumerate(combinations(scores, 2))}
+    return sorted(pairs, key=lambda pair: place[pair.a, pair.b]), _resolution(pairs, gaps)
+
+
+def _resolution(pairs: Sequence[Pair], gaps: Sequence[Sequence[float]]) -> Resolution | None:
+    detectable = [
+        float(np.std(gap, ddof=1)) / len(gap) ** 0.5 * statistics.detectable_shift(len(gap) - 1)
+        for gap in gaps
+        if len(gap) > 1
+    ]
+    if not detectable:
+        return None
+    return Resolution(
+        pairs=len(detectable),
+        separated=sum(pair.p_holm <= 0.05 for pair in pairs if pair.n_seeds > 1),
+        detectable=rounded(float(np.median(detectable))),
+    )
 
 
 def _baseline_row(

@@ -94,6 +94,7 @@ from pairbench.statistics.reliability import (
     risk_across_runs,
     short_term_risk,
 )
+from pairbench.statistics.stopping import decided
 from pairbench.statistics.strengths import bradley_terry, bradley_terry_intervals
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "bradley_terry",
     "bradley_terry_intervals",
     "conditional_value_at_risk",
+    "decided",
     "detectable_shift",
     "differences",
     "dispersion_across_runs",

@@ -78,19 +78,25 @@ def paired_probability_of_improvement(a: ArrayLike, b: ArrayLike, level: float =
     share = float(probability_of_improvement(a, b))
     if seeds < 2:
         return Estimate(share, None, None)
-    z = student_t_quantile((1 + level) / 2, seeds - 1)
+    return Estimate(share, *_newcombe(share, seeds, level))
+
+
+@lru_cache(maxsize=4096)
+def _newcombe(share: float, seeds: int, level: float) -> tuple[float, float]:
+    """Returns the least and the largest probability that the share of won pairs allows."""
+    t = student_t_quantile((1 + level) / 2, seeds - 1)
 
     def end(far: float) -> float:
-        """The probability between the estimate and `far` that is z deviations away."""
+        """The probability between the estimate and `far` that is t deviations away."""
         near = share
         for _ in range(60):
             at = (near + far) / 2
             more = (seeds - 1) * ((1 - at) / (2 - at) + at / (1 + at))
             deviation = np.sqrt(at * (1 - at) * (1 + more)) / seeds
-            near, far = (at, far) if abs(at - share) <= z * deviation else (near, at)
+            near, far = (at, far) if abs(at - share) <= t * deviation else (near, at)
         return float(near)
 
-    return Estimate(share, end(0.0), end(1.0))
+    return end(0.0), end(1.0)
 
 
 def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:

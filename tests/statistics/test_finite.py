@@ -19,6 +19,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "bradley_terry": (WINS,),
     "bradley_terry_intervals": ([WINS, WINS, WINS],),
     "conditional_value_at_risk": (ROW,),
+    "decided": (ROW,),
     "detectable_shift": (4, 0.8),
     "differences": (ROW,),
     "dispersion_across_runs": (TABLE,),
