@@ -38,12 +38,14 @@ class AMIRGRPO(GRPO):
     source = "AMIR-GRPO, arXiv 2601.03661"
     departures = (
         "Pairs may differ by any margin above 0 (the authors' command: 2, their code: 1.5), "
-        "and lambda stays at .01, where the authors' code moves it."
+        "and lambda stays at .01, where the authors' code moves it. Where all responses can be "
+        "enumerated, no std divides advantages and the KL weight is .5, the price for all methods."
     )
     presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
         language={"margin": 0.0},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8, "margin": 0.0},
+        exact={"beta": shared.PRICE, "std": "none", "margin": 0.0},
     )
     spaces = shared.spaces(
         {**shared.CLIPS, "lam": log_uniform(1e-3, 0.1), "pair_beta": log_uniform(0.05, 1.0)},

@@ -45,6 +45,7 @@ class BRAIn(Algorithm):
     presets = shared.presets(
         control={"prior": "sampler", "beta": 0.3},
         tabular={"prior": "sampler"},
+        exact={"beta": shared.PRICE},
     )
     spaces = shared.spaces({"beta": log_uniform(0.05, 5.0)})
 

@@ -36,6 +36,7 @@ class DISCO(GRPO):
         control={"beta": 0.0, "difficulty": "logistic"},
         language={"difficulty": "logistic"},
         tabular={"beta": 0.0, "difficulty": "logistic"},
+        exact={"beta": shared.PRICE, "difficulty": "logistic"},
     )
 
     class Config(GRPO.Config):

@@ -51,6 +51,7 @@ class DPO(Algorithm):
         "language": {"contexts": 64, "minibatches": 2, "lr": 5e-4},
         "language@smollm2-135m": {"contexts": 16, "lr": 3e-5},
         "tabular": {**shared.TABULAR, "data": "on-policy", "reference": "sampler", "beta": 1.0},
+        "exact": {**shared.EXACT, "contexts": 64, "group_size": 2, "beta": shared.PRICE},
     }
     spaces = shared.spaces({"beta": log_uniform(0.02, 5.0)})
 

@@ -51,7 +51,9 @@ class FGRPO(Algorithm):
         "importance weights, 1 / (G (1 + 1 / beta))); on control tasks rewards are measured "
         "to the last policy."
     )
-    presets = shared.presets(control={"reference": "sampler", "beta": 1.0})
+    presets = shared.presets(
+        control={"reference": "sampler", "beta": 1.0}, exact={"beta": shared.PRICE}
+    )
     spaces = shared.spaces(
         {
             "beta": log_uniform(0.02, 5.0),

@@ -37,6 +37,7 @@ class FHAL(FGRPO):
         "language": shared.LANGUAGE,
         "language@smollm2-135m": shared.LANGUAGE_SMOLLM2,
         "tabular": shared.TABULAR,
+        "exact": {**shared.EXACT, "beta": shared.PRICE},
     }
     spaces = shared.spaces({**FGRPO.spaces["any"], "lam": uniform(0.1, 0.9)})
 

@@ -36,9 +36,14 @@ class GRPO(Algorithm):
     """
 
     source = "Shao et al., arXiv 2402.03300, equations 3 and 4; TRL 1.16 GRPOTrainer"
+    departures = (
+        "Where all responses can be enumerated, advantages are not divided by a standard deviation "
+        "and the KL weight is .5 (the paper: divided, .04): one price of KL for all methods."
+    )
     presets = shared.presets(
         control={"beta": 0.0, "std": "population", "eps": 1e-8},
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+        exact={"beta": shared.PRICE, "std": "none"},
     )
     spaces = shared.spaces(shared.CLIPS, language={"beta": shared.KL_WEIGHT})
 

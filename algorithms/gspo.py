@@ -27,6 +27,7 @@ class GSPO(GRPO):
     presets = shared.presets(
         control={**SHORT, "std": "population", "eps": 1e-8},
         tabular={**SHORT, "std": "population", "eps": 1e-8},
+        exact=SHORT,
     )
     spaces = shared.spaces(
         shared.CLIPS,

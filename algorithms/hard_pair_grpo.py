@@ -54,7 +54,9 @@ class HardPairGRPO(Algorithm):
         "Presets fit KL(q || p) and not the paper's KL(p || q), move delta_0 = .8 / G without "
         "decay (the paper: .02, decay .98), and set the hinge in at .05 (the paper: .01)."
     )
-    presets = shared.presets({**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET)
+    presets = shared.presets(
+        {**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET, exact=TARGET
+    )
     spaces = shared.spaces(
         {
             "delta_0": uniform(0.2, 0.95),

@@ -28,7 +28,9 @@ class KRPO(GRPO):
         "sizes all methods share (the authors: 12)."
     )
     ordered = True
-    presets = shared.presets(control={"beta": 0.0}, tabular={"beta": 0.0})
+    presets = shared.presets(
+        control={"beta": 0.0}, tabular={"beta": 0.0}, exact={"beta": shared.PRICE}
+    )
     spaces = shared.spaces(
         {**shared.CLIPS, "measurement_noise": log_uniform(1e-3, 1.0)},
         language={"beta": shared.KL_WEIGHT},

@@ -40,6 +40,7 @@ class ORPO(Algorithm):
         "language": {"contexts": 64, "minibatches": 2, "lr": 7e-4, "lam": 1.0},
         "language@smollm2-135m": {"contexts": 8, "lr": 1e-5},
         "tabular": {**shared.TABULAR, "data": "on-policy"},
+        "exact": {**shared.EXACT, "contexts": 64, "group_size": 2, "lam": 1.0},
     }
     spaces = shared.spaces({"lam": log_uniform(0.03, 3.0)})
 

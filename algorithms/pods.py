@@ -24,7 +24,10 @@ class PODS(GRPO):
     """
 
     source = "PODS, arXiv 2504.13818 (max-variance down-sampling)"
-    departures = "Language presets keep GRPO's KL weight of .04 (the authors: 0)."
+    departures = (
+        "Language presets keep GRPO's KL weight of .04 (the authors: 0); where all responses can "
+        "be enumerated it is .5, the price for all methods, and no std divides advantages."
+    )
     presets = shared.presets(
         control={
             "contexts": 16,
@@ -35,6 +38,7 @@ class PODS(GRPO):
             "eps": 1e-8,
         },
         tabular={"beta": 0.0, "std": "population", "eps": 1e-8},
+        exact={"beta": shared.PRICE, "std": "none"},
     )
     spaces = shared.spaces(
         {**shared.CLIPS, "keep": integers(2, 8)}, language={"beta": shared.KL_WEIGHT}

@@ -57,6 +57,16 @@ class PPO(Algorithm):
             "advantage_norm": "batch",
         },
         "language@smollm2-135m": {"contexts": 32, "lr": 1e-5},
+        "exact": {
+            **shared.EXACT,
+            "contexts": 128,
+            "group_size": 1,
+            "gamma": 1.0,
+            "kl_coef": shared.PRICE,
+            "value_clip": 0.2,
+            "value_clip_form": "max",
+            "advantage_norm": "batch",
+        },
         "tabular": {
             "contexts": 256,
             "epochs": 4,

@@ -23,7 +23,9 @@ class RLOO(GRPO):
         "No KL off the score on control tasks and the bandit; groups of the sizes all methods "
         "share."
     )
-    presets = shared.presets(control={"kl_reward": 0.0}, tabular={"kl_reward": 0.0})
+    presets = shared.presets(
+        control={"kl_reward": 0.0}, tabular={"kl_reward": 0.0}, exact={"kl_reward": shared.PRICE}
+    )
     spaces = shared.spaces(shared.CLIPS, language={"kl_reward": shared.KL_WEIGHT})
 
     class Config(GRPO.Config):

@@ -60,6 +60,8 @@ class Needs:
         components: whether the oracle scores several things of each response apart, under
             feedback "scores": `Batch.components` (B, R) then takes the place of `Batch.score`, and
             a response costs R labels.
+        demonstrations: whether responses are drawn from the best policy there is rather than the
+            learner's own, which tasks can give that know it (see `Task.floors`).
     """
 
     data: Literal["groups", "steps", "pairs", "groups+pairs", "nothing"]
@@ -71,6 +73,7 @@ class Needs:
     probabilities: bool = False
     enumerable: bool = False
     components: bool = False
+    demonstrations: bool = False
 
     def missing(self, batch: Batch) -> list[str]:
         """Returns the names of the fields of a batch that are asked for here and are None."""
@@ -223,6 +226,8 @@ class Method(ABC):
         needs = self.needs
         if needs.data == "nothing":
             return "no training"
+        if needs.demonstrations:
+            return "samples of the best policy"
         if needs.data == "steps":
             return "on-policy, step rewards"
         if needs.offline:
@@ -302,11 +307,11 @@ class Floor(Method):
     """A policy that nobody trains, as a row: what a method must beat to have learnt anything.
 
     Class attributes:
-        policy: which policy is evaluated: "reference" (the task's initial policy) or "random"
-            (`Task.random_policy`).
+        policy: which policy is evaluated: "reference" (the task's initial policy), "random"
+            (`Task.random_policy`), or one of those that `Session.known_policy` gives.
     """
 
-    policy: ClassVar[Literal["reference", "random"]]
+    policy: ClassVar[str]
     untuned = "it does not learn"
 
     @property

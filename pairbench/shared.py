@@ -38,11 +38,18 @@ LANGUAGE_SMOLLM2 = {"contexts": 4, "lr": 3e-5}
 TABULAR = {"contexts": 32, "group_size": 8, "epochs": 4, "minibatches": 4, "lr": 0.03}
 """The same on the bandit: 256 arms pulled and 16 gradient steps an iteration."""
 
+EXACT = {"contexts": 16, "group_size": 8, "minibatches": 2, "lr": 5e-4}
+"""The same where all responses can be enumerated: 128 of them and two gradient steps."""
+
+PRICE = 0.5
+"""What a nat of KL to the reference costs there, in units of reward, whoever charges it."""
+
 LEARNING_RATES: Spaces = {
     "control": {"lr": log_uniform(1e-4, 3e-3)},
     "language": {"lr": log_uniform(3e-5, 2e-3)},
     "language@smollm2-135m": {"lr": log_uniform(1e-6, 1e-4)},
     "tabular": {"lr": log_uniform(3e-3, 0.3)},
+    "exact": {"lr": log_uniform(1e-4, 5e-3)},
 }
 """What is searched for every method alike. Sizes are not: they are what makes budgets compare."""
 
@@ -58,6 +65,7 @@ def presets(
     critic_free: Settings | None = None,
     language: Settings | None = None,
     tabular: Settings | None = None,
+    exact: Settings | None = None,
 ) -> Presets:
     """Returns the presets of a group method: these sizes, and its own settings by kind of task."""
     return {
@@ -66,6 +74,7 @@ def presets(
         "language": {**LANGUAGE, **(language or {})},
         "language@smollm2-135m": LANGUAGE_SMOLLM2,
         "tabular": {**TABULAR, **(tabular or {})},
+        "exact": {**EXACT, **(exact or {})},
     }
 
 
@@ -74,7 +83,8 @@ def spaces(everywhere: Space | None = None, **kinds: Space) -> Spaces:
 
     Args:
         everywhere: what is searched on tasks of every kind.
-        kinds: what is searched on tasks of one kind too ("control", "language", "tabular").
+        kinds: what is searched on tasks of one kind too ("control", "language", "tabular",
+            "exact").
     """
     found = {"any": everywhere or {}, **LEARNING_RATES}
     return found | {kind: {**found.get(kind, {}), **space} for kind, space in kinds.items()}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pairbench.algorithm import Method, Needs
+from pairbench.algorithm import Floor, Method, Needs
 from pairbench.batch import Batch
 from pairbench.evaluation import Cost, Evaluation, Measure
 from pairbench.policy import Policy
@@ -99,6 +99,10 @@ class Session(ABC):
         often changes nothing else. `final` may add ways of acting that are only wanted at the end.
         """
 
+    def known_policy(self, method: Floor) -> Policy | None:
+        """Returns the policy that a floor row is named for, if this task knows it."""
+        return None
+
     def texts(self) -> dict[str, list[str]]:
         """Returns what is worth keeping of the last evaluation: columns of text, equally long."""
         return {}
@@ -121,13 +125,15 @@ class Task(ABC):
     Class attributes:
         name: set by `register_task`, without a variant.
         version: changed whenever the same seed would give other numbers; boards never mix two.
-        kind: "control", "language" or "tabular": the key of `Algorithm.presets`.
+        kind: "control", "language", "tabular" or "exact": the key of `Algorithm.presets`.
         source: where the environment or the data come from.
         unit: what `Cost.steps` counts.
         scores_of: what differs between the scores of an evaluation, and so what their names say:
             how the "policy" acts, or which "measure" is taken of it.
         measures: what the measures of an evaluation mean, which each record then says; one that is
             not declared goes by its name.
+        floors: the policies that rows of nobody's training may ask for; "optimum" among them says
+            that the best policy is known, and may be learned from.
         variants: settings by variant name, for `name@variant`.
         packages: distributions its numbers depend on, whose versions each record then holds.
         adam_eps: epsilon of Adam where the protocol does not say.
@@ -140,6 +146,7 @@ class Task(ABC):
     unit: ClassVar[str] = "steps"
     scores_of: ClassVar[Literal["policy", "measure"]] = "policy"
     measures: ClassVar[tuple[Measure, ...]] = ()
+    floors: ClassVar[tuple[str, ...]] = ("reference", "random")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
     adam_eps: ClassVar[float] = 1e-5
@@ -161,6 +168,17 @@ class Task(ABC):
     @abstractmethod
     def skip(self, algorithm: Method) -> str | None:
         """Returns one sentence on why this task cannot run `algorithm`, or None."""
+
+    def refusal(self, algorithm: Method) -> str | None:
+        """Returns what `skip` does, or one sentence on a policy that is asked for and unknown."""
+        if reason := self.skip(algorithm):
+            return reason
+        asked = "optimum" if algorithm.needs.demonstrations else "reference"
+        if isinstance(algorithm, Floor):
+            asked = algorithm.policy
+        if asked in self.floors:
+            return None
+        return f"{self.name} does not know the policy {asked}, which {algorithm.name} asks for"
 
     def declared(self) -> tuple[Measure, ...]:
         """Returns what the measures of this task's evaluations mean: `measures`, by default.
@@ -185,15 +203,19 @@ class Task(ABC):
         """
         return None
 
-    def data_sha256(self) -> str | None:
-        """Returns the SHA-256 of the data within reach, as `provenance` has it; None without any.
+    def read(self, needs: Needs) -> Mapping[str, str]:
+        """Returns the SHA-256 of data, models and judges within reach, by a name for people.
 
-        Results of other data are never taken for this task's.
+        What is yet to be made is left out. Results that read other contents under one of the names
+        are never taken for this task's. The task's source is no part: PairBench sees to it.
+
+        Args:
+            needs: the algorithm's, which may call for more of them.
 
         Raises:
-            PairBenchError: the data are out of reach.
+            PairBenchError: something is out of reach.
         """
-        return None
+        return {}
 
     def provenance(self, needs: Needs) -> dict[str, Any]:
         """Returns hashes and revisions of the data, models and assets that a run is made of.

@@ -7,6 +7,8 @@ units of the score. Use it by itself as `Teacher(TeacherConfig(temperature=1.0))
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -26,6 +28,13 @@ FIRST, SECOND, TIE, SKIPPED = 1, -1, 0, 2
 Float = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+LINKS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Float]] = {
+    "logistic": lambda draw, shape: draw.logistic(size=shape),
+    "probit": lambda draw, shape: 4 / math.sqrt(2 * math.pi) * draw.normal(size=shape),
+    "cauchy": lambda draw, shape: 4 / math.pi * draw.standard_cauchy(shape),
+}
+"""Noise added to a difference of scores, by link. Near 0 all give P(first) the same slope, 1/4."""
+
 
 class TeacherConfig(TunableConfig):
     """How reliably the teacher answers; the defaults are the oracle, which never errs."""
@@ -34,6 +43,11 @@ class TeacherConfig(TunableConfig):
         0.0,
         ge=0,
         description="Bradley-Terry: P(first) = sigmoid(difference / temperature); 0 never errs",
+    )
+    link: Literal["logistic", "probit", "cauchy"] = Field(
+        "logistic",
+        description="what stands for the sigmoid there; all agree on small differences",
+        exclude_if="logistic".__eq__,
     )
     mistake: float = Field(0.0, ge=0, le=1, description="probability of flipping an answer")
     equal: float = Field(0.0, ge=0, description="largest difference that is called a tie")
@@ -106,23 +120,29 @@ class Teacher:
         return scores + self.config.temperature * generator.gumbel(size=scores.shape)
 
     def compare(
-        self, first: Float, second: Float, generator: np.random.Generator
+        self,
+        first: Float,
+        second: Float,
+        generator: np.random.Generator,
+        price: Float | float = 0.0,
     ) -> NDArray[np.int8]:
         """Returns FIRST, SECOND, TIE or SKIPPED for each pair of scores, all of one shape.
 
         In B-Pref's order: not answered if both lie below `skip`; a tie if they differ by at most
         `equal`; else a Boltzmann choice, flipped with probability `mistake`. Under
         `draw="segment"` pass what `perceive` returned: the choice then adds no noise of its own.
+
+        `price` is what the first costs more than the second. It is taken off last, so that neither
+        mistakes nor noise touch it.
         """
         config = self.config
         _refuse_nan(first, second)
-        gap = first - second
-        better = gap > 0
+        gap = seen = first - second
         if config.draw == "query" and config.temperature > 0:
-            better = gap + config.temperature * generator.logistic(size=gap.shape) > 0
+            seen = gap + config.temperature * LINKS[config.link](generator, gap.shape)
         if config.mistake > 0:
-            better = better ^ (generator.random(gap.shape) < config.mistake)
-        answer = np.where(better, FIRST, SECOND).astype(np.int8)
+            seen = np.where(generator.random(gap.shape) < config.mistake, -seen, seen)
+        answer = np.where(seen > price, FIRST, SECOND).astype(np.int8)
         answer[np.abs(gap) <= config.equal] = TIE
         if config.skip is not None:
             answer[np.maximum(first, second) < config.skip] = SKIPPED
@@ -134,11 +154,12 @@ class Teacher:
         design: Queries,
         generator: np.random.Generator,
         shown: Float | None = None,
+        price: Float | None = None,
     ) -> Answers:
         """Compares members of each group of `scores` (K, G) as `design` says.
 
         `shown` is what `perceive` returned, where the learner was shown it as well: one draw per
-        segment then serves both.
+        segment then serves both. `price` (K, G) is what each member costs, see `compare`.
 
         Under "best-worst" a group's one pair is the member with the most wins less losses against
         the one with the fewest; a group whose members all come out equal gives no pair.
@@ -150,7 +171,8 @@ class Teacher:
             seen = self.perceive(scores, generator) if shown is None else shown
         rows = np.arange(groups)[:, None]
         left, right = members[..., 0], members[..., 1]
-        answer = self.compare(seen[rows, left], seen[rows, right], generator)
+        costs = 0.0 if price is None else price[rows, left] - price[rows, right]
+        answer = self.compare(seen[rows, left], seen[rows, right], generator, costs)
         answered = int((answer != SKIPPED).sum())
         sign = np.where(answer == SKIPPED, TIE, answer)
         if design == "best-worst":
@@ -173,6 +195,7 @@ class Teacher:
         needs: Needs,
         generator: np.random.Generator,
         components: Float | None = None,
+        price: Float | None = None,
     ) -> tuple[Batch, int, int]:
         """Returns the batch with what a learner is told, and the comparisons and scores it costs.
 
@@ -183,6 +206,7 @@ class Teacher:
                 pair.
             components: (K, G, R) what a learner is shown in place of `scores`, if it asks for
                 several scores of each response; each has noise of its own.
+            price: (K, G) what is taken off each score, or None.
         """
         groups, size = scores.shape
         told: dict[str, Any] = {}
@@ -194,10 +218,11 @@ class Teacher:
             shown_scores = parts.size
         elif needs.feedback == "scores":
             shown = self.perceive(scores, generator)
-            told["score"] = torch.from_numpy(shown.reshape(-1).astype(np.float32))
+            net = shown if price is None else shown - price
+            told["score"] = torch.from_numpy(net.reshape(-1).astype(np.float32))
             shown_scores = shown.size
         if needs.feedback == "comparisons" or "pairs" in needs.data:
-            answers = self.ask(scores, needs.queries, generator, shown)
+            answers = self.ask(scores, needs.queries, generator, shown, price)
             told["pairs"] = torch.from_numpy(np.ascontiguousarray(answers.pairs))
             comparisons = answers.answered
             if needs.data == "pairs":

@@ -14,7 +14,7 @@ def printable(text: str | None) -> str:
 def number(value: float) -> str:
     """Returns a number as a reader wants it: whole from 100 up, else three or four digits."""
     if value == int(value) or abs(value) >= 100:
-        return f"{value:.0f}"
+        return f"{value:z.0f}"
     return f"{value:#.4g}" if 1 <= abs(value) < 10 else f"{value:#.3g}".rstrip(".")
 
 

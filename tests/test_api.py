@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -37,8 +38,10 @@ def test_run_needs_a_worker(tmp_path: Path, workers: int) -> None:
 
 def test_every_name_is_there() -> None:
     found = {name: getattr(pairbench, name) for name in pairbench.__all__}
-    assert all(callable(found[name]) for name in found if not name.startswith("__"))
-    assert set(found) == {*pairbench._HOME, "__version__", "leaderboard"}
+    modules = {name for name in found if isinstance(found[name], ModuleType)}
+    assert modules == {"leaderboard", "objectives", "shared"}
+    assert all(callable(found[name]) for name in {*pairbench._HOME, "leaderboard"})
+    assert set(found) == {*pairbench._HOME, *modules, "__version__"}
     assert dir(pairbench) == sorted(found)
     assert found["__version__"] == version("pairbench")
 

@@ -47,8 +47,8 @@ records of the first version leave unsaid."""
 
 LIBRARIES = ("trl", "stable_baselines3", "stable-baselines3", "sb3")
 
-WORDS = {"random", "reference"}
-"""Rows that are called what they are: a random and a reference policy."""
+WORDS = {"random", "reference", "optimum"}
+"""Rows that are called what they are: a random, a reference and a best policy."""
 
 NAMED = {
     ("authoring.checks", "preference-bandit"): "where a method must learn before it is believed",

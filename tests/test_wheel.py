@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,11 +55,14 @@ def test_the_wheel_runs_the_bandit_in_an_empty_environment(tmp_path: Path) -> No
         tools / "pairbench", "run", "bandit", "--seeds", "0", "--algorithms", "grpo,hard-pair-grpo",
         "--workers", "1",
     ]  # fmt: skip
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=alone
+    )
     assert ran.returncode == 0, ran.stderr
     shown = subprocess.run(
         [tools / "pairbench", "leaderboard", "--task", "preference-bandit", "--format", "json"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120, env=alone,
     )  # fmt: skip
     rows = json.loads(shown.stdout)["rows"]
     assert {row["row"] for row in rows} == {"grpo", "hard-pair-grpo"}

@@ -51,7 +51,7 @@ def interval(value: Mapping[str, float], middle: str = "iqm") -> str:
 
 def percent(value: float) -> str:
     """Returns a share in per cent."""
-    return f"{value:.0%}"
+    return f"{value:z.0%}"
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -300,7 +300,7 @@ def language_board(board: str, suite: str = "") -> str:
         moved = row["at_kl"]["1"]["reward"]["iqm"] if "1" in row.get("at_kl", {}) else None
         measured = {name: value["iqm"] for name, value in row["measures"].items()}
         shares = [percent(measured["beats_sft"]), number(moved) if gold and moved else ""]
-        rest = [f"{measured['kl_ref']:.1f}", f"{measured['variety_of_sft']:.2f}"]
+        rest = [f"{measured['kl_ref']:z.1f}", f"{measured['variety_of_sft']:z.2f}"]
         lines.append([*standing(row), *shares, *rest])
     head = ["rank", "row", "seeds", f"{found['scored']}, IQM [95%]", "beats SFT", "gold at KL 1"]
     return table([*head, "KL, nats", "variety / SFT"], lines)
@@ -464,8 +464,10 @@ def glance(board: str) -> str:
     for name, beside in GLANCE.items():
         found = read(name)
         first = [row for row in found["rows"] if row["rank"] == 1]
-        level = len(first) - 1
-        best = f"`{first[0]['row']}` {number(first[0]['reward']['iqm'])}, level with {level}"
+        best = "a demonstration, without ranks"
+        if first:
+            level = len(first) - 1
+            best = f"`{first[0]['row']}` {number(first[0]['reward']['iqm'])}, level with {level}"
         told = "not in the paper"
         if beside is not None:
             counts = {v: int(verdicts(name, v, beside)) for v in VERDICTS}

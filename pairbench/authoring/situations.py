@@ -409,7 +409,7 @@ class Subject:
         if cls.kinds is not None and task.kind not in cls.kinds:
             raise DoesNotApply(f"{name_of(cls)} runs on {' and '.join(cls.kinds)} tasks only")
         settings = {**cls.presets.get(task.kind, {}), **self.settings}
-        reason = task(task.Config()).skip(cls(cls.Config(**settings)))
+        reason = task(task.Config()).refusal(cls(cls.Config(**settings)))
         if reason is not None:
             raise DoesNotApply(reason)
         limits = {"steps": BANDIT_STEPS, "seconds": BANDIT_SECONDS}

@@ -54,7 +54,7 @@ def leaderboard(
         _tell(build(records, task, marks=marks(results)), form, task)
         return
     if site is not None:
-        written = write_site(records, site, marks(results), load_series(results, records))
+        written = write_site(records, site, marks(results), load_series(results, records), results)
         for path in written.files:
             click.echo(path)
         return
@@ -103,12 +103,15 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
     from pairbench.experiments.suite import records_of
     from pairbench.leaderboard import compare_all
     from pairbench.leaderboard.compare import compare_sides, further
+    from pairbench.results.marks import marks
 
     if task is not None:
-        pairs = compare_all(loaded(results), rows, task)
+        pairs = compare_all(loaded(results), rows, task, marks(results))
     elif len(rows) == 2:
         ours, theirs = (told(records_of(name, results)) for name in rows)
-        pairs = compare_sides(ours, theirs, (rows[0], rows[1]))
+        folders = [place for place in {results, *map(Path, rows)} if place.is_dir()]
+        kept = [mark for place in folders for mark in marks(place)]
+        pairs = compare_sides(ours, theirs, (rows[0], rows[1]), kept)
     else:
         raise PairBenchError("without --task name two record files, results folders or suites")
     if form == "json":

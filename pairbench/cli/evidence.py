@@ -15,7 +15,7 @@ from pairbench.cli.options import ANYWHERE, DATA_DIR, PLACE, RESULTS, as_json, f
 @click.option("--quick", "iterations", type=click.IntRange(min=1), metavar="N",
               help="Compare the first N iterations only.")  # fmt: skip
 @DATA_DIR
-@click.option("--mark/--no-mark", default=True,
+@click.option("--mark/--no-mark", default=False, show_default=True,
               help="Keep the verdict in the results folder; a url keeps none.")  # fmt: skip
 @form()
 @ANYWHERE

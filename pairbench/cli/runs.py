@@ -49,6 +49,8 @@ PROTOCOL = packed(
 @overrides("TARGET.KEY=VALUE", "A setting of an algorithm, a row or a task, as grpo.group_size=8")
 @DATA_DIR
 @EXECUTION
+@click.option("--set-aside", "aside", is_flag=True,
+              help="Make anew what ran with other code, data or models.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
 @ANYWHERE
 def run(results: str, profile: bool, **asked: Any) -> int:
@@ -64,14 +66,14 @@ def run(results: str, profile: bool, **asked: Any) -> int:
         from pairbench.experiments.status import profiles
 
         click.echo(profiles(records, folder), nl=False)
-    _show_boards(folder, {record.identity for record in records})
+    _show_boards(folder, results, {record.identity for record in records})
     failed = sum(record.status == "failed" for record in records)
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
     return 1 if failed else 0
 
 
-def _show_boards(results: Path, wanted: set[str]) -> None:
+def _show_boards(results: Path, named: Path | str, wanted: set[str]) -> None:
     """Prints the boards that hold the runs `wanted`, and writes and names all pages."""
     from pairbench.leaderboard import render, write_site
     from pairbench.results.files import refuse_link_out
@@ -82,7 +84,7 @@ def _show_boards(results: Path, wanted: set[str]) -> None:
     records = loaded(results)
     pages = pages_folder(results)
     refuse_link_out(pages.parent, pages)
-    site = write_site(records, pages, marks(results), load_series(results, records))
+    site = write_site(records, pages, marks(results), load_series(results, records), named)
     for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
             click.echo(f"\n{render(board, 'table')}page: {page}")

@@ -26,6 +26,7 @@ from pairbench.results.columns import read_series
 from pairbench.results.find import find_record
 from pairbench.results.marks import Reproduction, Verdict, keep
 from pairbench.results.place import at_hand
+from pairbench.results.read import Joined, read_of
 from pairbench.results.record import RunRecord, name_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ LEAST = 1e-6
 """Absolute differences of a measured number that count as close, be it as near zero as it may."""
 
 
-UNTELLING = frozenset({"started", "git_commit", "git_changed", "cores", "seconds"})
-"""Fields of the provenance on which no number depends."""
+UNTELLING = frozenset(
+    {"started", "git_commit", "git_changed", "source_sha256", "data_sha256", "cores", "seconds"}
+)
+"""Fields of the provenance on which no number depends, or which `RunRecord.read` tells in full."""
 
 
 def reproduce(
@@ -48,7 +51,7 @@ def reproduce(
     results: Path | str = "results",
     *,
     iterations: int | None = None,
-    mark: bool = True,
+    mark: bool = False,
     told: Callable[[Reproduction], None] = lambda verdict: None,
 ) -> list[Reproduction]:
     """Runs records again, one after another on this machine, and says how they compare.
@@ -141,9 +144,14 @@ def rebuild(
         verdict=verdict,
         detail=detail,
         iterations=iterations,
-        changed=changes(record.provenance, again.record.provenance),
+        changed=[
+            *Joined().changed(read_of(record), again.record.read).values(),
+            *changes(record.provenance, again.record.provenance),
+        ],
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=str(again.record.provenance.get("cpu", "unknown")),
+        record_sha256=record.sha256,
+        read=again.record.read,
     )
 
 

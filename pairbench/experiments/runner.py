@@ -13,12 +13,14 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution, Job, Launcher
 from pairbench.experiments.progress import Monitor, Tally
+from pairbench.experiments.reading import Changes, look
 from pairbench.experiments.suite import Plan, Suite, plan
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import BEAT
+from pairbench.results.layout import ASIDE
 from pairbench.results.place import open_store
-from pairbench.results.record import RunRecord, RunSpec, digest, name_of
+from pairbench.results.record import RunRecord, RunSpec, name_of
 
 POLL = 0.25  # seconds between two looks at the launcher
 
@@ -31,14 +33,20 @@ def execute(
     monitor: Monitor | None = None,
     *,
     close: bool = True,
+    aside: bool = False,
 ) -> Tally:
     """Runs what a plan still lacks and returns how it went; closes the launcher if it is to.
 
     Each record is on disk before the monitor hears of it. Whatever ends this early (Ctrl-C, a full
     disk), the records so far and the checkpoints stay, and a second call continues from there.
 
+    Args:
+        aside: move runs that read other contents than are within reach now out of the way, and make
+            them anew.
+
     Raises:
-        PairBenchError: the results folder is in use by another process, or cannot be written.
+        PairBenchError: runs at hand read other contents, or the results folder is in use by another
+            process, or cannot be written.
     """
     monitor = monitor or Monitor()
     tally = Tally(total=len(plan.specs), workers=execution.workers or 1)
@@ -58,7 +66,9 @@ def execute(
                     tally.cached.append(found.model_copy(update={"row": spec.row}))
             for task in plan.tasks_of(missing):
                 task.check()
-            _check_data(plan, tally.cached, store)
+            _look(plan, tally, store, monitor, aside)
+            at_hand = {record.identity for record in tally.cached}
+            missing = [spec for spec in plan.specs if spec.identity not in at_hand]
             tally.names = {spec.identity: name_of(spec) for spec in missing}
             for spec in missing:
                 store.forget(spec, checkpoint=False)  # what a killed call left would look alive
@@ -96,6 +106,7 @@ def run(
     results: Path | str = "results",
     monitor: Monitor | None = None,
     execution: Execution | None = None,
+    aside: bool = False,
     **how: Any,
 ) -> list[RunRecord]:
     """Runs a suite, or algorithms on tasks, and returns the records: finished, failed and skipped.
@@ -107,6 +118,7 @@ def run(
         results: the results folder, or a url as s3://bucket/prefix.
         monitor: who shows how it goes.
         execution: where the runs happen, how many at a time, and what each is given.
+        aside: see `execute`.
         how: fields of an `Execution`, as workers=4 or timeout=600.0, in place of `execution`.
 
     Raises:
@@ -122,7 +134,9 @@ def run(
         overrides=overrides,
     )
     sized = (execution or Execution(**how)).sized(len(planned.specs))
-    return execute(planned, open_store(results), open_launcher(sized), sized, monitor).records
+    return execute(
+        planned, open_store(results), open_launcher(sized), sized, monitor, aside=aside
+    ).records
 
 
 class _Pulse:
@@ -144,24 +158,25 @@ class _Pulse:
             self._path.unlink(missing_ok=True)
 
 
-def _check_data(plan: Plan, records: Iterable[RunRecord], store: Store) -> None:
-    """Refuses to go on where results at hand were made from other data than the task has now."""
-    for record in {(r.task, digest(r.task_config)): r for r in records}.values():
-        about = record.provenance.get("task")
-        then = about.get("data_sha256") if isinstance(about, Mapping) else None
-        if then is None:
-            continue
-        try:
-            (task,) = plan.tasks_of([record])
-            now = task.data_sha256()
-        except PairBenchError:
-            continue  # nothing to compare with; runs that need the data have said so
-        if now != then:
-            raise PairBenchError(
-                f"the results of {record.task} in {store.name} were made from other data "
-                f"({str(then)[:12]}) than are within reach now ({str(now)[:12]}): give the data "
-                "they began with, or another --results folder"
-            )
+def _look(plan: Plan, tally: Tally, store: Store, monitor: Monitor, aside: bool) -> None:
+    """Says what has changed since the runs at hand were made, and puts those aside if asked to.
+
+    Raises:
+        PairBenchError: something has that makes them no results of what is asked for.
+    """
+    changes = look(plan, tally.cached, store)
+    if aside and changes.runs:
+        if store.url is not None:
+            raise PairBenchError(f"--set-aside works in a folder, not at {store.name}")
+        for record in changes.runs:
+            store.put_aside(record)
+            tally.cached.remove(record)
+        monitor.note(f"{len(changes.runs)} runs were set aside in {store.name}/{ASIDE}")
+        changes = Changes(before=changes.before)
+    if (refusal := changes.refusal(store)) is not None:
+        raise PairBenchError(refusal)
+    for text in changes.remarks(store):
+        monitor.note(text)
 
 
 def _clear(store: Store, spec: RunSpec, monitor: Monitor) -> RunRecord | None:
@@ -183,4 +198,6 @@ def _keep(event: Ended, store: Store, tally: Tally, monitor: Monitor) -> None:
     store.forget(spec, checkpoint=not event.lost)
     tally.running.pop(spec.identity, None)
     (tally.finished if record.status == "finished" else tally.failed).append(record)
+    for text in event.warnings:
+        monitor.note(f"{name_of(record)}: {text}")
     monitor.ended(record, tally)

@@ -56,7 +56,7 @@ MACHINE = re.compile(r"cpu|platform|python|torch_threads|packages\.(?!pairbench\
 PLACE_ON_A_MACHINE = re.compile(
     r"""(?:^|[\s'"(=,@:;\[])(?:/[\w.+-]+(?:/[\w.+-]*)*|~[\w.-]*/|[A-Za-z]:[\\/](?!/)|\\\\\w)"""
 )
-MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
+MAIL = re.compile(r"(?<=[\w.+-])@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
 
 CHOSEN = frozenset({"row", "algorithm", "task"})
 """Fields whose text somebody has chosen, so that a name in it is meant."""

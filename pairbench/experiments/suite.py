@@ -363,6 +363,8 @@ def expand(suite: Suite, overrides: Iterable[str] = (), seeds: Sequence[int] | N
                         **first.model_dump(),
                         status="skipped",
                         reason=reason,
+                        step_unit=place.unit,
+                        scores_of=place.scores_of,
                     )
                 )
     specs: dict[str, RunSpec] = {}
@@ -468,6 +470,6 @@ def _skip(spec: RunSpec, algorithm: Method, task: Task) -> str | None:
         engine = get_engine(spec.protocol.engine)
         if engine and (reason := engine.refusal(algorithm, task.kind)):
             return reason
-        return task.skip(algorithm)
+        return task.refusal(algorithm)
     except PairBenchError as error:
         raise PairBenchError(f"row {spec.row} on {spec.task}: {error}") from error

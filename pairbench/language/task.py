@@ -23,6 +23,7 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
+from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.task import Task
 from pairbench.teacher import TeacherConfig
@@ -250,8 +251,20 @@ class LanguageTask(Task):
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold, self.declared()
 
-    def data_sha256(self) -> str | None:
-        return self.data.sha256
+    def read(self, needs: Needs) -> dict[str, str]:
+        from pairbench.language.policy.models import read_of_model
+        from pairbench.language.policy.tiny import Tiny
+
+        tiny = Tiny.model_validate({"steps": self.config.sft_steps})
+        sft = self.data.sft_texts() if self.config.model == "tiny" else ()
+        found = {"data": self.data.sha256, **read_of_model(self.config.model, sft, tiny)}
+        for judge in filter(None, (self.proxy, self.gold)):
+            for name, card in judge.cards.items():
+                found |= {name: str(card.get("head_sha256") or card["sha256"])}
+        found |= {part.card.name: part.card.head_sha256 for part in self.components(needs)}
+        if self.config.metrics:
+            found["metrics"] = digest(self.metrics.provenance())
+        return found
 
     @property
     def caveat(self) -> str | None:
@@ -265,6 +278,15 @@ class LanguageTask(Task):
             f"the better length rule by {STANDARD_ERRORS:g} standard errors on held-out pairs, so "
             "rows are ranked by the preference accuracy of their implicit reward on held-out pairs."
         )
+
+    @property
+    def demonstration(self) -> str | None:
+        """Why no run here ranks a method: the judge that ranks is made of the model trained."""
+        family = self.config.model.partition("-")[0]
+        kinds = [str(card.get("kind")) for card in self.gold.cards.values()] if self.gold else []
+        if any(kind.startswith(f"{family}-") for kind in kinds):
+            return f"the gold judge reads the first layers of {family}, which is the model trained"
+        return None
 
     def components(self, needs: Needs) -> tuple[Judge, ...]:
         """The judges that score one thing each, if an algorithm asks for such scores."""
@@ -305,6 +327,7 @@ class LanguageTask(Task):
             **self._told(),
             "model": self.language_model.card,
             "caveat": self.caveat,
+            **({"demonstration": why} if (why := self.demonstration) else {}),
             "judges": {
                 name: card
                 for judge in (self.proxy, self.gold)

@@ -38,6 +38,7 @@ from pairbench.leaderboard.rows import (
 )
 from pairbench.results.files import without_garbage_collection
 from pairbench.results.marks import Reproduction
+from pairbench.results.read import Joined, short, source_of
 from pairbench.results.record import Budget, Protocol, RunRecord, canonical, digest
 from pairbench.text import did_you_mean
 
@@ -118,8 +119,8 @@ class Board(Frozen):
 
     `strengths`, `head_to_head` and `pairs` are of trained rows without a failed seed, in the
     order of rows. `caveats` are what a reader must know before the numbers, `notes` what the task
-    says of its data; `judges` are the cards of whatever scored the responses, and `measures` what
-    the task says of its measures, by name.
+    says of its data, and what runs of one name have read differently; `judges` are the cards of
+    whatever scored the responses, and `measures` what the task says of its measures, by name.
     """
 
     task: str
@@ -145,6 +146,11 @@ class Board(Frozen):
     resolution: Resolution | None = None
     provenance: dict[str, dict[str, int]]
     other_boards: list[OtherBoard]
+
+    @property
+    def question(self) -> tuple[str, str, str, Protocol]:
+        """What the boards share that differ in nothing but what their runs have read."""
+        return self.task, self.task_version, canonical(self.task_config), self.protocol
 
     @property
     def slug(self) -> str:
@@ -194,9 +200,11 @@ def build(
         groups[
             record.task, record.task_version, canonical(record.task_config), record.protocol
         ].append(record)
-    parts = [part for group in groups.values() for part in _by_data(group)]
+    marks = list(marks)
+    joined = Joined(kept, marks)
+    parts = [part for group in groups.values() for part in by_board(group, joined)]
     parts.sort(key=lambda part: (part[1][0].task, -(_budget(part[1]).steps or 0), part[0]))
-    titles = _titles([part[0] for _, part in parts])
+    titles = _titles([part[0] for _, part, _ in parts])
     heads = [
         OtherBoard(
             board=identity,
@@ -205,22 +213,30 @@ def build(
             task_version=part[0].task_version,
             protocol=part[0].protocol,
         )
-        for (identity, part), title in zip(parts, titles, strict=True)
+        for (identity, part, _), title in zip(parts, titles, strict=True)
     ]
-    whole = {mark.identity: mark for mark in marks if mark.iterations is None}  # the last of each
+    at_hand = {record.identity: record for record in kept}
+    whole = {  # the last of each
+        mark.identity: mark
+        for mark in marks
+        if mark.iterations is None and mark.identity in at_hand
+        if mark.record_sha256 in ("", at_hand[mark.identity].sha256)
+    }
     return [
         _board(
             head,
             part,
             [
                 other
-                for other, (_, others) in zip(heads, parts, strict=True)
+                for other, (_, others, _) in zip(heads, parts, strict=True)
                 if others[0].task == part[0].task and other is not head
             ],
             baseline,
             whole,
+            joined,
+            alone,
         )
-        for head, (_, part) in zip(heads, parts, strict=True)
+        for head, (_, part, alone) in zip(heads, parts, strict=True)
     ]
 
 
@@ -251,12 +267,13 @@ def budget_label(budget: Budget) -> str:
     )
 
 
-def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_row(records: Sequence[RunRecord], joined: Joined) -> dict[str, list[RunRecord]]:
     """Returns one board's records by displayed row name, each row's sorted by seed.
 
-    A row is one configuration, and one search for it if any. One that goes by several names takes
-    the first in alphabetical order; two that share a name are told apart by eight characters of
-    their digest.
+    A row is one configuration, one search for it if any, and one source of its algorithm: the name
+    is that of the newest, and older ones have their source beside it. One that goes by several
+    names takes the first in alphabetical order; two that share a name are told apart by eight
+    characters of their digest.
     """
     groups: dict[Any, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -264,12 +281,34 @@ def by_row(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     configurations = {group[0].configuration: group for group in groups.values()}
     names = {key: min(r.row for r in group) for key, group in configurations.items()}
     shared = list(names.values())
-    return {
-        name if shared.count(name) == 1 else f"{name}#{key[:8]}": sorted(
-            configurations[key], key=lambda record: record.seed
-        )
-        for key, name in sorted(names.items(), key=lambda item: (item[1], item[0]))
-    }
+    rows = {}
+    for key, name in sorted(names.items(), key=lambda item: (item[1], item[0])):
+        name = name if shared.count(name) == 1 else f"{name}#{key[:8]}"
+        for number, (source, group) in enumerate(_by_source(configurations[key], joined)):
+            told = f" (source {short(source)})" if number else ""
+            rows[name + told] = sorted(group, key=lambda record: record.seed)
+    return rows
+
+
+def _by_source(
+    records: Sequence[RunRecord], joined: Joined
+) -> list[tuple[str | None, list[RunRecord]]]:
+    """Parts records by the source of their algorithm, the newest first.
+
+    Those that name none (they failed before, or were skipped) go with the newest.
+    """
+    name = source_of(records[0].algorithm)
+    parts: dict[str | None, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        parts[joined.of_record(record).get(name)].append(record)
+    rest = parts.pop(None, []) if len(parts) > 1 else []
+    order = {source: max(map(_started, group)) for source, group in parts.items()}
+    newest, *older = sorted(parts, key=lambda source: (order[source], str(source)), reverse=True)
+    return [(newest, parts[newest] + rest), *((source, parts[source]) for source in older)]
+
+
+def _started(record: RunRecord) -> str:
+    return str(record.provenance.get("started", ""))
 
 
 def distinct(records: Iterable[RunRecord]) -> list[RunRecord]:
@@ -290,23 +329,33 @@ def _budget(records: Sequence[RunRecord]) -> Budget:
     return records[0].protocol.budget
 
 
-def _by_data(records: list[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
-    """Parts one board's records by the hash of their data, which a task's settings do not hold.
+def by_board(
+    records: list[RunRecord], joined: Joined
+) -> list[tuple[str, list[RunRecord], dict[str, str]]]:
+    """Parts records of one task, settings and protocol by what they read, their methods apart.
 
-    Those that name none (they failed, were skipped, or the task has no data) go with most runs. A
-    part of several has a digest of its own.
+    Those that name none of a kind (they failed, were skipped, or are of an older version) go with
+    most runs. A part of several has a digest of its own; it comes with what it alone has read.
     """
     identity = records[0].board
-    hashes = [next(iter(_of_task([record], DATA)), None) for record in records]
-    named = sorted({str(one) for one in hashes if one is not None})
-    if len(named) < 2:
-        return [(identity, records)]
-    most = max(named, key=[str(one) for one in hashes].count)
+    read = [
+        {name: v for name, v in joined.of_record(r).items() if name != source_of(r.algorithm)}
+        for r in records
+    ]
+    values: dict[str, list[str]] = defaultdict(list)
+    for one in read:
+        for name, value in one.items():
+            values[name].append(value)
+    several = sorted(name for name, found in values.items() if len(set(found)) > 1)
+    most = {name: max(sorted(values[name]), key=values[name].count) for name in several}
     parts: dict[str, list[RunRecord]] = defaultdict(list)
-    for record, one in zip(records, hashes, strict=True):
-        data = most if one is None else str(one)
-        parts[digest({"board": identity, DATA: data})].append(record)
-    return list(parts.items())
+    alone: dict[str, dict[str, str]] = {}
+    for record, one in zip(records, read, strict=True):
+        own = {name: one.get(name, most[name]) for name in several}
+        key = digest({"board": identity, "read": own}) if several else identity
+        parts[key].append(record)
+        alone[key] = own
+    return [(key, part, alone[key]) for key, part in parts.items()]
 
 
 def _board(
@@ -315,8 +364,10 @@ def _board(
     others: list[OtherBoard],
     baseline: str,
     rebuilt: Mapping[str, Reproduction],
+    joined: Joined,
+    alone: Mapping[str, str],
 ) -> Board:
-    rows = by_row(records)
+    rows = by_row(records, joined)
     scores = {name: finished_scores(group) for name, group in rows.items()}
     floors = {name for name, group in rows.items() if group[0].regime == UNTRAINED}
     anchor = _baseline_row(rows, scores, baseline)
@@ -341,12 +392,15 @@ def _board(
             head_to_head=head_to_head,
             reached=reached[name],
             rebuilt=[rebuilt[r.identity] for r in group if r.identity in rebuilt],
+            others=[other for other in rows if other.startswith(f"{name} (source ")],
         )
         for (name, group), win_rate, head_to_head in zip(
             rows.items(), compared[: len(rows)], compared[len(rows) :], strict=True
         )
     ]
-    built = ranked(built, scores, scores[anchor] if anchor in floors else {}, measures.values())
+    floor = scores[anchor] if anchor in floors else {}
+    none = bool(demonstrations(records))
+    built = ranked(built, scores, floor, measures.values(), nobody=none)
     first = records[0]
     evaluations = [record.evaluation for record in records if record.evaluation is not None]
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
@@ -360,8 +414,8 @@ def _board(
         step_unit=first.step_unit,
         scored=ways[0] if ways else "",
         scores_of=first.scores_of,
-        caveats=_caveats(head.board, records),
-        notes=[str(note) for note in _of_task(records, NOTE)],
+        caveats=caveats(records),
+        notes=[*_read_apart(alone, built), *map(str, _of_task(records, NOTE))],
         judges=_judges(records),
         measures=measures,
         other_scores=ways[1:],
@@ -483,7 +537,8 @@ def _provenance(records: Iterable[RunRecord]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for record in records:
         if record.status == "finished":
-            for name, value in flat(record.provenance, leave=(JUDGES, CAVEAT, NOTE)):
+            about = {**record.provenance, "read": record.read}
+            for name, value in flat(about, leave=(JUDGES, CAVEAT, NOTE)):
                 counts[name][str(value)] += 1
     return {
         name: dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
@@ -501,9 +556,15 @@ def _of_task(records: Iterable[RunRecord], key: str) -> list[Any]:
     return [value for _, value in sorted(found.items())]
 
 
+def demonstrations(records: Iterable[RunRecord]) -> list[str]:
+    """Returns why these runs rank nobody, a sentence's end each."""
+    return sorted({why for record in records if (why := record.demonstration)})
+
+
 def caveats(records: Sequence[RunRecord]) -> list[str]:
     """Returns what a reader of these runs of one task must know before their numbers."""
-    found = [str(caveat) for caveat in _of_task(records, CAVEAT)]
+    found = [f"A demonstration, without ranks: {why}." for why in demonstrations(records)]
+    found += [str(caveat) for caveat in _of_task(records, CAVEAT)]
     if len(hashes := _of_task(records, DATA)) > 1:
         found.append(
             f"These runs had {len(hashes)} different data sets under one name (SHA-256 "
@@ -513,15 +574,16 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     return found
 
 
-def _caveats(identity: str, records: Sequence[RunRecord]) -> list[str]:
-    found = caveats(records)
-    if identity != records[0].board:
-        (data,) = _of_task(records, DATA)
+def _read_apart(alone: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
+    """Says what the runs of a board alone have read, and which of its rows differ by their code."""
+    found = []
+    if alone:
+        read = ", ".join(f"{name} {short(value)}" for name, value in alone.items())
         found.append(
-            f"These runs had the data of SHA-256 {str(data)[:8]}; runs with other data of the same "
-            "name are on a board of their own."
+            f"These runs read: {read}. Runs that read others of the same name are on a board of "
+            "their own."
         )
-    return found
+    return found + [text for row in rows if (text := row.other_sources_said)]
 
 
 def _measures(records: Sequence[RunRecord]) -> dict[str, Measure]:

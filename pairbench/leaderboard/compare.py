@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -12,6 +12,8 @@ from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board, build, distinct
 from pairbench.leaderboard.rows import Rate, Row, finished_scores, rate, rounded, win_rates
+from pairbench.results.marks import Reproduction
+from pairbench.results.read import Joined, read_of, source_of
 from pairbench.results.record import Protocol, RunRecord
 from pairbench.text import did_you_mean
 
@@ -53,6 +55,7 @@ class Comparison(BaseModel):
             one with that power, at least six; None where that takes over 10,000, or with one seed.
             It takes both the difference and its deviation from few seeds: a rough guide.
         per_cost: gain per unit of each cost, by its name.
+        remarks: what a reader must know of what the runs have read, a sentence each.
         conclusion: one sentence that claims no more than the interval of `difference`.
     """
 
@@ -74,10 +77,16 @@ class Comparison(BaseModel):
     minimum_detectable_difference: float | None = None
     seeds_to_separate: int | None = None
     per_cost: dict[str, PerCost] = {}
+    remarks: list[str] = Field(default=[], exclude_if=lambda remarks: not remarks)
     conclusion: str
 
 
-def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) -> list[Comparison]:
+def compare_all(
+    records: Iterable[RunRecord],
+    rows: Sequence[str],
+    task: str,
+    marks: Iterable[Reproduction] = (),
+) -> list[Comparison]:
     """Compares every pair of `rows`, with p-values corrected for there being so many (Holm 1979).
 
     All on one board: the largest on which every pair shares a finished seed. Arguments and errors
@@ -87,7 +96,7 @@ def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) ->
         raise PairBenchError("name at least two rows to compare")
     kept = distinct(records)
     known = {record.identity: record for record in kept}
-    boards = build(kept, task)
+    boards = build(kept, task, marks=marks)
     pairs = list(combinations(rows, 2))
     for board in boards:
         try:
@@ -105,7 +114,9 @@ def compare_all(records: Iterable[RunRecord], rows: Sequence[str], task: str) ->
     return _corrected(found)
 
 
-def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparison:
+def compare(
+    records: Iterable[RunRecord], a: str, b: str, task: str, marks: Iterable[Reproduction] = ()
+) -> Comparison:
     """Compares rows `a` and `b` on the largest of the task's boards on which both have results.
 
     Args:
@@ -114,12 +125,13 @@ def compare(records: Iterable[RunRecord], a: str, b: str, task: str) -> Comparis
             digest.
         b: the other row's, likewise.
         task: the task's name.
+        marks: of the results folder, which say what sources are the same.
 
     Raises:
         PairBenchError: if the task or a row is unknown, the two rows are one, or they share no
             finished seed on any board.
     """
-    return compare_all(records, (a, b), task)[0]
+    return compare_all(records, (a, b), task, marks)[0]
 
 
 def _first(boards: Sequence[Board], found: dict[str, RunRecord], a: str, b: str) -> Comparison:
@@ -165,6 +177,7 @@ def _over_seeds(
     means = [np.array([np.mean(own[seed]) for seed in seeds]) for own in (ours, theirs)]
     wins = list(win_rates(ours, theirs).values())
     result = _comparison(board, *names, seeds, means, wins, bool(left_out))
+    result.remarks = [said for row in rows if (said := row.other_sources_said)]
     floor = _floor(board)
     for cost in UNITS:
         spent = [np.array([float(getattr(own[s].cost, cost)) for s in seeds]) for own in runs]
@@ -173,7 +186,10 @@ def _over_seeds(
 
 
 def compare_sides(
-    ours: Iterable[RunRecord], theirs: Iterable[RunRecord], names: tuple[str, str]
+    ours: Iterable[RunRecord],
+    theirs: Iterable[RunRecord],
+    names: tuple[str, str],
+    marks: Iterable[Reproduction] = (),
 ) -> list[Comparison]:
     """Compares what two sets of records (two runs, folders, suites) have on the same boards.
 
@@ -182,33 +198,50 @@ def compare_sides(
     comparisons the p-values are corrected (Holm 1979).
 
     Args:
-        ours, theirs: the records of the sides.
+        ours: the records of one side.
+        theirs: those of the other.
         names: what to call them.
+        marks: of both, which say what sources are the same.
 
     Raises:
-        PairBenchError: they have no board, no row or no finished seed in common.
+        PairBenchError: they have read other data or models, or have no board, no row or no finished
+            seed in common.
     """
-    sides = [distinct(records) for records in (ours, theirs)]
+    sides, marks = [distinct(records) for records in (ours, theirs)], list(marks)
     known = [{record.identity: record for record in records} for records in sides]
-    left, right = (build(records) for records in sides)
-    others = {board.board: board for board in right}
-    together = [(board, others[board.board]) for board in left if board.board in others]
-    a, b = names
+    left, right = (build(records, marks=marks) for records in sides)
+    joined, (a, b) = Joined([*sides[0], *sides[1]], marks), names
+
+    def changed(*runs: Iterable[str]) -> dict[str, str]:
+        read: list[dict[str, str]] = [{}, {}]
+        for some, there, found in zip(runs, known, read, strict=True):
+            for run in sorted(some):
+                found |= read_of(there[run])
+        return joined.changed(*read)
+
+    together, apart = [], dict[str, None]()
+    for board, other in product(left, right):
+        if board.question == other.question:
+            told = changed(board.identities, other.identities)
+            apart |= (other_content := {told[n]: None for n in told if source_of("") not in n})
+            together += [] if other_content else [(board, other)]
+    if apart and not together:
+        raise PairBenchError(
+            f"{a} and {b} cannot be compared, as {' and '.join(apart)}: run both with the same"
+        )
     if not together:
         raise PairBenchError(
             f"{a} and {b} have no board in common (one task, version, settings, protocol and "
             "data), so they cannot be compared: run both alike"
         )
-    found = [
-        result
-        for board, other in together
-        for x, y in _counterparts(board, other)
-        if (
-            result := _over_seeds(
-                board, (f"{x.row} ({a})", f"{y.row} ({b})"), (x, y), (known[0], known[1])
-            )
-        )
-    ]
+    found = []
+    for board, other in together:
+        for x, y in _counterparts(board, other):
+            called = (f"{x.row} ({a})", f"{y.row} ({b})")
+            if result := _over_seeds(board, called, (x, y), (known[0], known[1])):
+                said = changed(x.runs.values(), y.runs.values()).values()
+                result.remarks += [f"From {a} to {b} {text}." for text in said]
+                found.append(result)
     if not found:
         raise PairBenchError(
             f"{a} and {b} share no row with a finished seed of both, so they cannot be compared: "
@@ -354,6 +387,7 @@ def further(pair: Comparison) -> list[str]:
             f"{_number(pair.minimum_detectable_difference)} with 80% power; one as large as the "
             f"observed needs {'over 10,000' if needed is None else f'about {needed}'}"
         )
+    lines += pair.remarks
     for name, cost in pair.per_cost.items():
         if cost.gain_a is not None and cost.gain_b is not None:
             lines.append(

@@ -48,6 +48,7 @@ def ranked(
     scores: Mapping[str, Scores],
     untrained: Scores,
     measures: Collection[Measure] = (),
+    nobody: bool = False,
 ) -> list[Row]:
     """Returns rows best first, then those without a rank, with shared ranks and reasons.
 
@@ -60,11 +61,12 @@ def ranked(
         scores: of each row, by its name.
         untrained: of the untrained policy; empty where the board has none.
         measures: what the board's measures mean.
+        nobody: the board is a demonstration, which ranks nobody.
     """
     below = {row.row: _below(row, measures) for row in rows if row.status == "finished"}
     placed = sorted(rows, key=lambda row: _order(row, below.get(row.row) is not None))
     having = [
-        row.reward if row.status == "finished" and below[row.row] is None else None
+        row.reward if row.status == "finished" and not (below[row.row] or nobody) else None
         for row in placed
     ]
     return [

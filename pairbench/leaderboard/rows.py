@@ -133,7 +133,8 @@ class Row(Frozen):
 
     `status` is "finished", "partial" (some seeds failed: shown, not ranked, since a mean over the
     survivors would flatter it), "failed" (no seed finished) or "skipped". `rewards` are by seed;
-    `date` is of the last run, and `environments` are the machines and versions its runs had.
+    `date` is of the last run, `other_sources` are rows of older code and the same settings, and
+    `environments` are the machines and versions its runs had.
     """
 
     rank: int | None = None
@@ -161,11 +162,22 @@ class Row(Frozen):
     at_kl: dict[str, AtKL] = Field(default={}, exclude_if=lambda at_kl: not at_kl)
     reproduced: Reproduced | None = Field(default=None, exclude_if=lambda mark: mark is None)
     tuning: Tuning | None = Field(default=None, exclude_if=lambda tuning: tuning is None)
+    other_sources: list[str] = Field(default=[], exclude_if=lambda others: not others)
     date: str | None = None
     environments: list[str] = []
     configuration: str
     config: dict[str, Any]
     runs: dict[int, str]
+
+    @property
+    def other_sources_said(self) -> str | None:
+        """One sentence on the rows of the same settings whose algorithm had another source."""
+        if not self.other_sources:
+            return None
+        return (
+            f"{self.row} has the same settings as {' and '.join(self.other_sources)}, and another "
+            "source of the algorithm: they are not known to be the same method."
+        )
 
 
 def row_of(
@@ -179,6 +191,7 @@ def row_of(
     head_to_head: Rate | None,
     reached: Mapping[Quantity, Reward],
     rebuilt: Sequence[Reproduction] = (),
+    others: Sequence[str] = (),
 ) -> Row:
     """Returns one row, not yet ranked.
 
@@ -190,6 +203,7 @@ def row_of(
         measures: what the board's measures mean, by name.
         reached: the intervals of what `quantities` lists of it.
         rebuilt: what came of rebuilding its runs, one each.
+        others: rows of the same settings and another source.
     """
     done = finished(records)
     failed = [r for r in records if r.status == "failed"]
@@ -207,6 +221,7 @@ def row_of(
         seeds=[r.seed for r in done],
         failed_seeds=[r.seed for r in failed],
         tuning=records[0].tuning,
+        other_sources=list(others),
         configuration=records[0].configuration,
         config=records[0].algorithm_config,
         runs={r.seed: r.identity for r in records},

@@ -22,7 +22,7 @@ TEXTS = ("rank", "row", "algorithm", "regime", "configuration")
 
 def percent(value: float) -> str:
     """Returns a share in per cent."""
-    return f"{100 * value:.0f}%"
+    return f"{100 * value:z.0f}%"
 
 
 def middle(value: Interval) -> float:
@@ -75,7 +75,7 @@ def resolution_line(board: Board) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Returns what the task says of its data, and a line for each row that needs one.
+    """Returns what is to be said of data and code, and a line for each row that needs one.
 
     Such rows have failed, were skipped, or have no rank.
     """

@@ -18,7 +18,7 @@ from pairbench.errors import PairBenchError
 from pairbench.results.columns import write_series, write_texts
 from pairbench.results.files import atomic_write, read_untrusted, refuse_link_out, set_aside
 from pairbench.results.heartbeat import heartbeat_path
-from pairbench.results.layout import DRIVER, LEFTOVER, RUNS, record_path
+from pairbench.results.layout import ASIDE, DRIVER, LEFTOVER, RUNS, record_path
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.results.record_file import Unreadable, as_json, read_record
 from pairbench.secrets import shown
@@ -130,6 +130,22 @@ class Store:
         for path in written:
             self._send(path)
         return record
+
+    def put_aside(self, record: RunRecord) -> None:
+        """Moves a record and what lies beside it to `ASIDE`, where nothing is read.
+
+        Raises:
+            PairBenchError: the folder cannot be written.
+        """
+        path = self.path(record)
+        number = 1
+        while (place := self.root / ASIDE / str(number) / path.relative_to(self.root)).exists():
+            number += 1
+        with writing_to(self.root):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for end in (".parquet", ".texts.parquet", ".json"):
+                if (file := path.with_suffix(end)).exists():
+                    os.replace(file, place.with_suffix(end))
 
     def _send(self, path: Path) -> None:
         """Takes a file that was written; in a folder it is where it belongs."""

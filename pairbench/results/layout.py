@@ -7,6 +7,7 @@
     <results>/.checkpoints/<first 16 hex of the identity>.safetensors      a run in progress
     <results>/.runs/<first 16 hex of the identity>.json                    its heartbeat
     <results>/.runs/<first 16 hex of the identity>.jsonl                   its log
+    <results>/.set-aside/<n>/<task>/...                                    `run --set-aside`
     <results>/judgements/<first 16 hex of the judge's digest>.jsonl        `pairbench judge`
     <results>/tuning/<study>/                                              `pairbench tune`
 
@@ -33,6 +34,10 @@ RUNS = ".runs"
 
 DRIVER = "driver.json"
 """File in it of the call at work, which names its runs."""
+
+
+ASIDE = ".set-aside"
+"""Folder of records that `pairbench run --set-aside` has made anew; nothing reads it."""
 
 
 TUNING = "tuning"

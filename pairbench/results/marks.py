@@ -30,6 +30,9 @@ class Reproduction(BaseModel):
         changed: what of code, versions, machine, data and models is not as it was, one a line.
         date: of the check, UTC, ISO 8601.
         cpu: the processor it was made on.
+        record_sha256: `RunRecord.sha256` of the record; "" of older marks. The mark says nothing of
+            a record of other content.
+        read: what the new run read, as `RunRecord.read`.
     """
 
     identity: str
@@ -40,6 +43,8 @@ class Reproduction(BaseModel):
     changed: list[str] = []
     date: str
     cpu: str
+    record_sha256: str = ""
+    read: dict[str, str] = {}
 
 
 def keep(mark: Reproduction, results: Path | str) -> None:

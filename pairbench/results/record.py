@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pairbench.evaluation import Cost, Evaluation, Measure, Strict
-from pairbench.results.version1 import measures_of
+from pairbench.results.version1 import DEMONSTRATIONS, measures_of
 
-SCHEMA_VERSION = 2
-"""1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them."""
+SCHEMA_VERSION = 3
+"""1: without `measures`, whose meaning `pairbench.results.version1` tells; 2: with them; 3: `read`,
+which `pairbench.results.read` makes of older ones."""
 
 
 class Budget(Strict):
@@ -221,6 +222,8 @@ class RunRecord(RunFields, _Heading):
         weights_sha256: hash of the final weights.
         series_sha256: hash of the series beside it.
         texts_sha256: hash of the texts beside it, if there are any.
+        read: SHA-256 (hex), or revision, of all that it read, by name: the source of what trains
+            and scores, data, models, judges; see `pairbench.results.read`.
         provenance: code, versions, machine, data, judges and models.
     """
 
@@ -238,7 +241,13 @@ class RunRecord(RunFields, _Heading):
     weights_sha256: str | None = None
     series_sha256: str | None = None
     texts_sha256: str | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
+    read: dict[str, str] = Field(default={}, exclude_if=lambda read: not read)
     provenance: dict[str, Any] = Field({})
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of what its file says."""
+        return digest(self.model_dump(mode="json", exclude_unset=True))
 
     @property
     def spec(self) -> RunSpec:
@@ -249,6 +258,15 @@ class RunRecord(RunFields, _Heading):
     def declared(self) -> tuple[Measure, ...]:
         """What the measures mean: as the record says, or as its task meant them in version 1."""
         return self.measures if self.schema_version > 1 else measures_of(self.task)
+
+    @property
+    def demonstration(self) -> str | None:
+        """Why this run shows that something works and ranks nobody, if its task says so."""
+        if self.schema_version == 1:
+            return DEMONSTRATIONS.get(self.task)
+        task = self.provenance.get("task")
+        found = task.get("demonstration") if isinstance(task, dict) else None
+        return found if isinstance(found, str) else None
 
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:

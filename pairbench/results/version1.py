@@ -1,4 +1,4 @@
-"""What the measures mean in records of schema version 1, which do not say it themselves.
+"""What records of schema version 1 do not say themselves: what measures mean, what only shows.
 
 Those records are evidence and are never edited. This table is what the tasks that wrote them meant,
 by the task's name without a variant; it is history, and no later task is added.
@@ -88,6 +88,13 @@ MEASURES = {
     ),
 }
 """By task."""
+
+
+DEMONSTRATIONS = {
+    "hh-rlhf-helpful@smollm2-135m": "three seeds of ten iterations, and the gold judge reads the "
+    "first layers of the very model that is trained"
+}
+"""Why runs of a task rank nobody, by task."""
 
 
 def measures_of(task: str) -> tuple[Measure, ...]:

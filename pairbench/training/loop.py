@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pairbench.errors import Interrupted, PairBenchError
 from pairbench.evaluation import Cost
 from pairbench.policy import view
 from pairbench.results.files import set_aside
+from pairbench.results.read import Joined
 from pairbench.results.record import CurvePoint
 from pairbench.training.checkpoint import load_state, save_state
 from pairbench.training.noise import probe_if_due
@@ -36,10 +38,10 @@ class Loop:
         run: Run,
         checkpoint: Path | None,
         checkpoint_seconds: float,
-        origin: str = "",
+        origin: Mapping[str, Any] = MappingProxyType({}),
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.run, self.origin, self.stopping = run, origin, stopping
+        self.run, self.origin, self.stopping = run, dict(origin), stopping
         assert isinstance(run.algorithm, Algorithm)
         self.algorithm, self.session, self.policy = run.algorithm, run.session, run.policy
         self.config = run.algorithm.config
@@ -144,7 +146,11 @@ class Loop:
         except ValueError:
             state = {}
         if (state.get("identity"), state.get("origin")) != (self.run.spec.identity, self.origin):
-            set_aside(self.checkpoint)
+            aside = set_aside(self.checkpoint)
+            self.run.warn(
+                f"the checkpoint was set aside as {aside.name}, and the run begins anew: "
+                f"{self._other(state)}"
+            )
             return
         run = self.run
         self.policy.load_state(state["policy"])
@@ -156,6 +162,17 @@ class Loop:
         run.curve = [CurvePoint(**point) for point in state["curve"]]
         run.series = state["series"].tolist()
         run.noise = [(pair[0], pair[1]) for pair in state["noise"]]
+
+    def _other(self, state: Mapping[str, Any]) -> str:
+        """Says why a checkpoint's state is none to go on from."""
+        origin = state.get("origin")
+        if state.get("identity") != self.run.spec.identity or not isinstance(origin, Mapping):
+            return "it is none of this run"
+        changes = Joined().changed(origin.get("read") or {}, self.origin.get("read", {}))
+        return (
+            "; ".join(changes.values())
+            or "it was saved under other versions, or on another machine"
+        )
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pairbench.results.record import canonical
-
 if TYPE_CHECKING:
     from pairbench.algorithm import Method
     from pairbench.task import Task
@@ -57,10 +55,13 @@ def provenance(threads: int, *parts: type[Method] | type[Task] | type[Engine]) -
     }
 
 
-def code_version(origin: Mapping[str, Any]) -> str:
-    """Returns what a run's bits depend on of its `provenance`: a resumed run must find it again."""
-    names = ("source_sha256", "python", "packages", "cpu", "torch_threads")
-    return canonical({name: origin[name] for name in names})
+def code_version(origin: Mapping[str, Any], read: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what a run's bits depend on of its `provenance`, and all that it has read.
+
+    A resumed run must find the same again.
+    """
+    names = ("python", "packages", "cpu", "torch_threads")
+    return {"read": dict(read), **{name: origin[name] for name in names}}
 
 
 @cache

@@ -16,13 +16,14 @@ from pairbench.policy import Policy
 from pairbench.registry import get_algorithm, get_task
 from pairbench.results.record import Failure, RunRecord, RunSpec, Stability
 from pairbench.seeding import Streams
-from pairbench.task import Task
+from pairbench.task import Session, Task
 from pairbench.training.checkpoint import weights_sha256
 from pairbench.training.engine import Engine, get_engine
 from pairbench.training.loop import Loop
 from pairbench.training.provenance import code_version, provenance
 from pairbench.training.run import Progress, Run, RunResult
 from pairbench.training.series import SERIES, stability
+from pairbench.training.sources import sources
 
 
 def train(
@@ -70,8 +71,9 @@ def train(
     trainer: External | Engine | None = method if isinstance(method, External) else None
     if engine is not None and isinstance(method, Algorithm):
         trainer = engine(method)
-    brought = () if trainer is None else (type(trainer),)
-    origin = provenance(threads, algorithm_class, task_class, *brought)
+    parts: list[type[Method] | type[Task] | type[Engine]] = [algorithm_class, task_class]
+    parts += [engine] if engine is not None else []
+    origin, read = provenance(threads, *parts), sources(*parts)
     run: Run | None = None
     began = time.perf_counter()
     failure = None
@@ -79,15 +81,17 @@ def train(
     try:
         streams = Streams(spec.seed)
         session = task.begin(method, streams, threads)
-        if isinstance(method, Floor) and method.policy == "random":
-            session.policy = _random_policy(task)
+        if isinstance(method, Floor) and method.policy != "reference":
+            session.policy = _known_policy(method, task, session)
+        read |= task.read(method.needs)
         run = Run(spec, method, task, session, streams, on_progress, warn)
         run.spent_on["start"] = time.perf_counter() - began
         if trainer is not None:
             with run.doing("fit"):
                 trainer.fit(run)
         elif isinstance(method, Algorithm):
-            loop = Loop(run, checkpoint, checkpoint_seconds, code_version(origin), stopping)
+            code = code_version(origin, read)
+            loop = Loop(run, checkpoint, checkpoint_seconds, code, stopping)
             whole = loop.execute(iterations)
         if whole:
             run.evaluate(final=True)
@@ -119,6 +123,7 @@ def train(
         stability=stability(run) if run and not failure else Stability(),
         cost=run.cost.model_copy(update={"seconds": round(run.seconds, 3)}) if run else Cost(),
         weights_sha256=weights_sha256(run.policy.state()) if run and not failure else None,
+        read=read,
         provenance={**origin, "task": task.provenance(method.needs)},
     )
     rows = np.array(run.series if run else [], dtype=np.float32).reshape(-1, len(SERIES))
@@ -133,8 +138,9 @@ def _out_of_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
-def _random_policy(task: Task) -> Policy:
-    policy = task.random_policy()
+def _known_policy(method: Floor, task: Task, session: Session) -> Policy:
+    random = method.policy == "random"
+    policy = task.random_policy() if random else session.known_policy(method)
     if policy is None:
-        raise PairBenchError(f"{task.name} has no random policy")
+        raise PairBenchError(f"{task.name} has no {method.policy} policy")
     return policy

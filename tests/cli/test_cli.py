@@ -15,7 +15,9 @@ import pytest
 import pairbench
 from pairbench.cli.main import main
 from pairbench.errors import PairBenchError
+from pairbench.results.folder import Store
 from pairbench.results.load import load_records
+from tests.support.records import language_records
 
 RUN = ("run", "--algorithms", "grpo", "--tasks", "preference-bandit", "--budget-steps", "2000")
 
@@ -268,6 +270,45 @@ def test_the_verbs_are_in_python_too(results: Path) -> None:
         pairbench.run(algorithms=["gpro"], tasks=["preference-bandit"], budget={"steps": 10})
     with pytest.raises(AttributeError):
         pairbench.nothing  # noqa: B018
+
+
+EXTRAS = (
+    "accelerate datasets evaluate gguf imageio matplotlib obstore optuna peft ray requests "
+    "stable_baselines3 submitit tensorboard tokenizers tomli_w transformers trl wandb"
+)
+WITHOUT_EXTRAS = f"""
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS.split()}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing)
+from pairbench.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "leaderboard",
+        "leaderboard --task hh-rlhf-helpful --format json",
+        "compare far near --task hh-rlhf-helpful",
+        "replicate",
+        "claims covariance-sign",
+        "list tasks",
+    ],
+)
+def test_what_reads_records_needs_no_extra(tmp_path: Path, command: str) -> None:
+    for one in language_records():
+        Store(tmp_path).write(one)
+    words = command.split()
+    words += ["--results", str(tmp_path)] * (words[0] not in ("claims", "list"))
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *words], capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tune", "--help"]])

@@ -54,7 +54,11 @@ def test_a_run_comes_back_bit_for_bit_and_its_row_says_so(
     record, _ = kept(results)
     floor, _ = kept(results, "reference")
     names = [record.identity[:12], str(Store(results).path(floor))]
-    assert call("reproduce", *names, "--results", str(results)) == 0
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert call("reproduce", names[0], "--results", str(results)) == 0
+    after = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert after == before and marks(results) == []
+    assert call("reproduce", *names, "--results", str(results), "--mark") == 0
     said = capsys.readouterr().out
     assert "grpo on preference-bandit, seed 0: equal; bit for bit equal: the whole run" in said
     assert "reference on preference-bandit, seed 0: equal" in said
@@ -180,16 +184,16 @@ def test_what_changed_is_named_and_what_cannot_matter_is_not() -> None:
     then = {
         "started": "2026-01-01", "git_commit": "a", "python": "3.11.9",
         "packages": {"torch": "2.12.0", "numpy": "2.4.0"},
-        "task": {"data_sha256": "a" * 64, "model": {"seconds": 3.0}},
+        "task": {"data_sha256": "a" * 64, "xml_sha256": "a" * 64, "model": {"seconds": 3.0}},
     }  # fmt: skip
     now = {
         "started": "2026-02-02", "git_commit": "b", "python": "3.11.9",
         "packages": {"torch": "2.13.0", "numpy": "2.4.0"},
-        "task": {"data_sha256": "b" * 64, "model": {"seconds": 4.0}},
+        "task": {"data_sha256": "b" * 64, "xml_sha256": "b" * 64, "model": {"seconds": 4.0}},
     }  # fmt: skip
     assert changes(then, now) == [
         "packages.torch: 2.12.0 -> 2.13.0",
-        f"task.data_sha256: {'a' * 12}... -> {'b' * 12}...",
+        f"task.xml_sha256: {'a' * 12}... -> {'b' * 12}...",
     ]
     assert changes(then, then) == []
 

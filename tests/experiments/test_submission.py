@@ -217,7 +217,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no file": (lambda path: path.with_name("0" * 16 + ".json"), "there is no such file"),
     "cut short": (lambda path: spoil(path, "}", ""), "perhaps cut short"),
     "newer": (
-        lambda path: spoil(path, '"schema_version": 2', '"schema_version": 99'),
+        lambda path: spoil(path, '"schema_version": 3', '"schema_version": 99'),
         "schema version 99 is newer",
     ),
     "foreign key": (lambda path: spoil(path, '"row":', '"rows": 1, "row":'), "rows: Extra inputs"),

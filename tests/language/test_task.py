@@ -36,7 +36,7 @@ from pairbench.language.metrics import load_metric
 from pairbench.language.policy.encoding import answer_ids
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.session import LanguageSession
-from pairbench.registry import get_algorithm
+from pairbench.registry import get_algorithm, get_task
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord, RunSpec
 from pairbench.seeding import Streams
@@ -394,7 +394,7 @@ def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> N
     (first,) = go("yes")
     assert first.status == "finished", first.reason
     assert go("yes") == [first]
-    with pytest.raises(PairBenchError, match="were made from other data"):
+    with pytest.raises(PairBenchError, match="the data changed: "):
         go("maybe")
 
 
@@ -639,3 +639,13 @@ def test_settings_of_another_shape_in_a_record_are_one_sentence(
     )
     with pytest.raises(PairBenchError, match=r"metrics.* of task .*, as the record has it,"):
         rebuild(record, None, MagicMock(), tmp_path)
+
+
+def test_a_judge_made_of_the_model_that_is_trained_ranks_nobody() -> None:
+    kind = get_task("hh-rlhf-helpful")
+    small = kind(kind.Config(model="smollm2-135m"))
+    assert isinstance(small, language_task.LanguageTask) and "smollm2" in (
+        small.demonstration or ""
+    )
+    tiny = kind(kind.Config())
+    assert isinstance(tiny, language_task.LanguageTask) and tiny.demonstration is None

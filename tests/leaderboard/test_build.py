@@ -279,8 +279,7 @@ def test_caveats_and_judges_stand_on_the_board_() -> None:
 def test_runs_with_other_data_are_never_ranked_together() -> None:
     records = language_records()
     (whole,) = build(records)
-    task = {**records[0].provenance["task"], "data_sha256": "e" * 64}
-    other = records[0].model_copy(update={"provenance": {"task": task}})
+    other = records[0].model_copy(update={"read": {"data": "e" * 64}})
     failed = record("late", 9, task="hh-rlhf-helpful", task_config={"model": "tiny"},
                     evaluations=4, status="failed", reason="loss")  # fmt: skip
     assert failed.spec.board == other.spec.board
@@ -288,7 +287,7 @@ def test_runs_with_other_data_are_never_ranked_together() -> None:
     assert one.identities == {other.identity} and other.identity not in many.identities
     assert failed.identity in many.identities and len(many.identities) == len(records)
     assert len({whole.board, many.board, one.board}) == 3 and many.title != one.title
-    assert "SHA-256 eeeeeeee" in one.caveats[1] and "SHA-256 dddddddd" in many.caveats[1]
+    assert "data eeeeeeee" in one.notes[0] and "data dddddddd" in many.notes[0]
     assert [seen.board for seen in one.other_boards] == [many.board]
     assert build([failed, *records])[0].board == whole.board  # without other data, as before
 
@@ -403,3 +402,30 @@ def test_reliability_and_median_of_a_row() -> None:
     assert found.dispersion_runs == pytest.approx(0.9) and found.risk_runs == 1.0
     floor = build([record("reference", 0, scores=[1.0])])[0].rows[0]
     assert floor.reliability is not None and floor.reliability.dispersion_time is None
+
+
+def test_a_demonstration_says_so_and_ranks_nobody() -> None:
+    records = language_records()
+    assert build(records)[0].ranked
+    why = "the judge reads the model that is trained"
+    shown = [
+        one.model_copy(
+            update={
+                "schema_version": 2,
+                "measures": one.declared,
+                "provenance": {**one.provenance, "task": {"demonstration": why}},
+            }
+        )
+        for one in records
+    ]
+    (board,) = build(shown)
+    assert board.ranked == [] and all(row.reward for row in board.rows)
+    assert board.caveats[0] == f"A demonstration, without ranks: {why}."
+
+
+def test_committed_runs_of_smollm2_are_a_demonstration() -> None:
+    old = record("grpo", 0, task="hh-rlhf-helpful@smollm2-135m").model_copy(
+        update={"schema_version": 1}
+    )
+    assert "three seeds of ten iterations" in (old.demonstration or "")
+    assert record("grpo", 0, task="hh-rlhf-helpful").demonstration is None

@@ -106,7 +106,7 @@ def damage(path: Path, how: str) -> None:
     [
         ("truncated", "not complete JSON"),
         ("foreign", "no PairBench record"),
-        ("newer", "schema version 99 is newer than 2"),
+        ("newer", "schema version 99 is newer than 3"),
         ("edited", "identity is not the hash"),
     ],
 )

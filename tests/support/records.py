@@ -208,6 +208,7 @@ def language_records(seeds: int = 3) -> list[RunRecord]:
                     scores=[final - 0.5, final + 0.5],
                     curve=curve,
                     provenance=provenance,
+                    read={"data": "d" * 64},
                     regime="no training" if floor else "on-policy groups, scores",
                     **known,
                 ).model_copy(

@@ -80,7 +80,11 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(
     path = tmp_path / "run.safetensors"
     with monkeypatch.context() as patch:
         if damage == "other code":
-            patch.setattr(training, "code_version", lambda origin: "another commit")
+            patch.setattr(
+                training,
+                "code_version",
+                lambda origin, read: {"read": {"source of grpo": "a" * 64}},
+            )
         train(cell(seed=3 if damage == "other run" else 0), checkpoint=path, checkpoint_seconds=0.0)
     kept = path.read_bytes()[:200] if damage == "truncated" else path.read_bytes()
     path.write_bytes(kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -123,12 +123,16 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run has ended, well or not. `lost` says that its process died, so its checkpoint stands."""
+    """A run has ended, well or not, with what it warned of on its way.
+
+    `lost` says that its process died, so its checkpoint stands.
+    """
 
     record: RunRecord
     series: Mapping[str, np.ndarray] = field(default_factory=dict)
     texts: Mapping[str, list[str]] = field(default_factory=dict)
     lost: bool = False
+    warnings: Sequence[str] = ()
 
 
 Event = Advanced | Ended

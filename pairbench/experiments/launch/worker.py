@@ -57,7 +57,7 @@ def decode(identity: str, line: str) -> Event:
     if "advanced" in message:
         return Advanced(identity, **message["advanced"])
     record = RunRecord.model_validate(message["ended"])
-    return Ended(record, unpack(message["series"]), message["texts"])
+    return Ended(record, unpack(message["series"]), message["texts"], warnings=message["warnings"])
 
 
 def pack(series: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -102,8 +102,14 @@ def perform(
     with ExitStack() as stack:
         files = stack.enter_context(run_files(Path(job["checkpoint"]), path, job["url"]))
         log = stack.enter_context(RunLog(files.log, spec))
+        warnings: list[str] = []
+
+        def warn(text: str) -> None:
+            log.note("warning", text=text)
+            warnings.append(text)
+
         if files.warning is not None:
-            log.note("warning", text=files.warning)
+            warn(files.warning)
 
         def advanced(progress: Progress) -> None:
             log.advanced(**vars(progress))
@@ -120,7 +126,7 @@ def perform(
                 checkpoint_seconds=job["checkpoint_seconds"],
                 iterations=job["iterations"],
                 on_progress=advanced,
-                warn=lambda text: log.note("warning", text=text),
+                warn=warn,
                 stopping=stopping,
             )
         except PairBenchError as error:
@@ -135,7 +141,8 @@ def perform(
             "ended", status=record.status, reason=record.reason, seconds=record.cost.seconds,
             spent_on=spent_on,
         )  # fmt: skip
-    return json.dumps({"ended": record.model_dump(mode="json"), "series": series, "texts": texts})
+    ended = {"ended": record.model_dump(mode="json"), "series": series, "texts": texts}
+    return json.dumps(ended | {"warnings": warnings})
 
 
 def main() -> None:

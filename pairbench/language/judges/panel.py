@@ -116,12 +116,12 @@ class RewardModel:
 
     def __init__(self, role: Role, model: str) -> None:
         self.name = f"{role} judge {model}"
-        self._network, self._tokenizer, revision = load_classifier(model)
+        self._network, self._tokenizer, about = load_classifier(model)
         self._templated = bool(getattr(self._tokenizer, "chat_template", None))
         self.cards: Mapping[str, Mapping[str, Any]] = {
             f"{role}: {model}": {
                 "kind": "sequence classification",
-                "revision": revision,
+                **about,
                 "may rank": "by the word of whoever chose it: not measured here",
             }
         }

@@ -19,9 +19,18 @@ from typing import Any
 import torch
 
 from pairbench.errors import PairBenchError
-from pairbench.language.model_cache import CARD, cache_folder, cached, file_sha256, quiet
+from pairbench.language.model_cache import (
+    CARD,
+    cache_folder,
+    cached,
+    file_sha256,
+    quiet,
+    read_of_folder,
+)
 from pairbench.language.policy.execution import context_window
-from pairbench.language.policy.tiny import Text, Tiny, train_tiny
+from pairbench.language.policy.tiny import Text, Tiny, tiny_folder, train_tiny
+from pairbench.results.read import MADE_HERE
+from pairbench.results.record import digest
 from pairbench.text import error_line
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -89,6 +98,17 @@ def pull(name: str) -> Path:
         f"the model {name} is neither a folder nor in the hub's cache here, and the hub has no "
         "such model or cannot be reached: check the name, or give the folder of its files"
     )
+
+
+def read_of_model(name: str, sft: Sequence[Text] = (), tiny: Tiny | None = None) -> dict[str, str]:
+    """Returns what a model is known by, the arguments being those of `load_model`.
+
+    Its revision on the hub, or else the hashes of its files; nothing of a `tiny` yet to be trained.
+    """
+    if name == "tiny":
+        folder = tiny_folder(sft, tiny)
+        return {MADE_HERE: digest(read_of_folder(folder))} if folder.is_dir() else {}
+    return read_of_folder(pull(name))
 
 
 # models from elsewhere
@@ -247,8 +267,8 @@ def _read(name: str, folder: Path) -> LanguageModel:
     return LanguageModel(model.eval(), tokenizer, int(eos), card)
 
 
-def load_classifier(name: str) -> tuple[Any, Any, str]:
-    """Returns a reward model, its tokenizer and its revision ("local" of a folder).
+def load_classifier(name: str) -> tuple[Any, Any, dict[str, str]]:
+    """Returns a reward model, its tokenizer, and its revision ("local" of a folder) and sha256.
 
     Args:
         name: an id of the hub, or a folder, of a sequence-classification model with one output.
@@ -286,4 +306,5 @@ def load_classifier(name: str) -> tuple[Any, Any, str]:
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     revision = folder.name if folder.parent.name == "snapshots" else "local"
-    return network.eval(), tokenizer, revision
+    about = {"revision": revision, "sha256": digest(read_of_folder(folder))}
+    return network.eval(), tokenizer, about

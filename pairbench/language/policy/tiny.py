@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pairbench import seeding
 from pairbench.errors import PairBenchError
-from pairbench.language.model_cache import cached
+from pairbench.language.model_cache import cache_folder, cached
 from pairbench.language.policy.encoding import token_ids
 
 VERSION = 2  # raise it when the same texts and settings would give other weights
@@ -66,6 +66,17 @@ def train_tiny(sft: Sequence[Text], settings: Tiny | None = None) -> Path:
     Raises:
         PairBenchError: there are too few texts to train on.
     """
+    name, recipe, settings = _recipe(sft, settings)
+    return cached(name, recipe, partial(_train, sft, settings))
+
+
+def tiny_folder(sft: Sequence[Text], settings: Tiny | None = None) -> Path:
+    """Returns where the tiny model for these texts and settings is, once it is trained."""
+    return cache_folder() / _recipe(sft, settings)[0]
+
+
+def _recipe(sft: Sequence[Text], settings: Tiny | None) -> tuple[str, dict[str, Any], Tiny]:
+    """The name of a tiny model's folder, what it is made from, and its settings."""
     settings = settings or Tiny.model_validate({})
     content = hashlib.sha256()
     for text in sft:
@@ -77,7 +88,7 @@ def train_tiny(sft: Sequence[Text], settings: Tiny | None = None) -> Path:
         "texts_sha256": content.hexdigest(),
     }
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
-    return cached(f"tiny-{key}", recipe, partial(_train, sft, settings))
+    return f"tiny-{key}", recipe, settings
 
 
 def _held_out(prompt: str) -> bool:

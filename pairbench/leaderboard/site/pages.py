@@ -257,9 +257,9 @@ def _meeting(share: float | None, found: tuple[Pair, int] | None) -> dict[str, A
         "share": share,
         "tint": round(abs(2 * share - 1) * 55),
         "side": "win" if share > 0.5 else "loss",
-        "difference": f"{sign * gap.estimate:+.0f}"
+        "difference": f"{sign * gap.estimate:+z.0f}"
         if abs(gap.estimate) >= 100
-        else f"{sign * gap.estimate:+.3g}",
+        else f"{sign * gap.estimate:+z.3g}",
         "interval": interval,
         "p": f"{pair.p_value:.2g}",
         "holm": f"{pair.p_holm:.2g}",

@@ -26,6 +26,7 @@ def runs_script(
     records: Mapping[str, RunRecord],
     marks: Mapping[str, Sequence[Reproduction]],
     series: Mapping[str, Series],
+    results: Path | str,
 ) -> str:
     """Returns the data of a board's runs.
 
@@ -35,6 +36,7 @@ def runs_script(
         records: by identity, those of the board's runs among them.
         marks: what came of running them again, by identity.
         series: what was measured in each of their iterations, likewise.
+        results: the folder that they are in, or a url.
     """
     facts: dict[tuple[str, str], int] = {}
     lines = []
@@ -53,9 +55,8 @@ def runs_script(
         }
         lines.append(_line("row", about))
         for run in row.runs.values():
-            lines.append(
-                _line("run", _run(records[run], place, facts, marks.get(run, ()), series.get(run)))
-            )
+            found = _run(records[run], place, facts, marks.get(run, ()), series.get(run))
+            lines.append(_line("run", found | {"again": reproduce_command(records[run], results)}))
     head = {
         "stem": stem,
         "title": board.title,
@@ -122,8 +123,6 @@ def _run(
             f"{mark.date[:10]} on {mark.cpu}: {mark.detail}."
             for mark in sorted(marks, key=lambda mark: mark.date)
         ],
-        "place": record_path(Path("results"), record).as_posix(),
-        "again": reproduce_command(record),
         "cost": {name: _six(value) for name, value in record.cost.model_dump().items() if value},
         "hashes": {name: value for name, value in hashes.items() if value},
         "facts": [
@@ -137,12 +136,19 @@ def _six(value: float) -> float:
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def reproduce_command(record: RunRecord) -> str:
-    """Returns the commands that run a record again from a checkout that has it."""
-    place = shlex.quote(record_path(Path("results"), record).as_posix())
-    commit = record.provenance.get("git_commit")
-    checkout = [f"git checkout {shlex.quote(str(commit))}"] if commit else []
-    return "\n".join([*checkout, f"pairbench reproduce {place}"])
+def reproduce_command(record: RunRecord, results: Path | str = "results") -> str:
+    """Returns the command that runs a record again, where the results folder (or url) is at hand.
+
+    A folder is called by its last name where its whole one says where it is on a machine.
+    """
+    if "://" in str(results):
+        words = [record.identity[:16], "--results", str(results)]
+    else:
+        folder = Path(results)
+        folder = Path(folder.name) if folder.is_absolute() else folder
+        words = [record_path(folder, record).as_posix()]
+        words += ["--results", folder.as_posix()] if folder != Path("results") else []
+    return f"pairbench reproduce {shlex.join(words)}"
 
 
 def run_command(record: RunRecord) -> str:

@@ -46,6 +46,7 @@ def write_site(
     folder: Path,
     marks: Iterable[Reproduction] = (),
     series: Mapping[str, Series] | None = None,
+    results: Path | str = "results",
 ) -> Site:
     """Writes every board as Markdown, JSON and a page, and the pages that belong to them.
 
@@ -58,6 +59,7 @@ def write_site(
         folder: where the files go.
         marks: runs that were rebuilt.
         series: what was measured in each iteration, by the run's identity.
+        results: the folder or url of the records, for the commands that run them again.
 
     Returns:
         The boards and the files of the site; none where there are no records.
@@ -79,7 +81,7 @@ def write_site(
     for stem, board in zip(stems, boards, strict=True):
         texts |= {f"{stem}.{end}": render(board, form) for end, form in SITE_FORMATS.items()}
         texts[f"{stem}.html"] = board_page(board, linked=True, series=measured)
-        texts[f"runs/{stem}.js"] = runs_script(stem, board, known, rebuilt, measured)
+        texts[f"runs/{stem}.js"] = runs_script(stem, board, known, rebuilt, measured, results)
     both = overall(kept, boards=boards)
     if both is not None:
         texts |= {f"{OVERALL}.{end}": render(both, form) for end, form in SITE_FORMATS.items()}

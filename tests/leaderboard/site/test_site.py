@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -178,5 +180,28 @@ def test_the_command_of_a_run_makes_that_run() -> None:
     for run in kept:
         by_hand = run.spec.model_copy(update={"tuning": None})
         assert respecified(run) == by_hand.identity, run_command(run)
-        place = reproduce_command(run).split()[-1]
-        assert (RESULTS.parent / place).is_file()
+        assert (RESULTS.parent / reproduce_command(run).split()[-1]).is_file()
+
+
+@pytest.mark.parametrize("results", ["my-results", "results"])
+def test_what_a_page_says_runs_a_run_again(tmp_path: Path, results: str) -> None:
+    """The page's own command, given to a shell where the results folder lies."""
+    program = f"{shlex.quote(sys.executable)} -m pairbench"
+    asked = "--algorithms grpo --tasks preference-bandit --budget-steps 512 --evaluations 1"
+    made = f"{program} run {asked} --workers 1 --results {results}"
+    subprocess.run(made, shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (script,) = tmp_path.rglob("leaderboards/runs/preference-bandit*.js")
+    (run,) = [data for kind, data in lines_of(script) if kind == "run"]
+    command = run["again"].replace("pairbench", program, 1)
+    ran = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (ran.returncode, ran.stderr) == (0, "") and ": equal; bit for bit" in ran.stdout
+
+
+def test_no_command_names_a_place_on_a_machine(tmp_path: Path) -> None:
+    one = record("grpo", 0)
+    command = reproduce_command(one, tmp_path / "mine")
+    assert command.endswith(" --results mine") and str(tmp_path) not in command
+    there = f"pairbench reproduce {one.identity[:16]} --results s3://bucket/runs"
+    assert reproduce_command(one, "s3://bucket/runs") == there

@@ -154,7 +154,7 @@ def test_a_ray_node_dies_and_another_fetches_the_checkpoint(bucket: Any, tmp_pat
     """The nodes share no folder: each has a cache of its own, and the first one's is taken away."""
     from tests.experiments.launch.test_ray import cluster
 
-    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 120_000})
+    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 400_000})
     local, remote = Store(tmp_path / "local"), open_store(URL)
     execute(runs, local, Here())
 

@@ -320,7 +320,7 @@ def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path
         driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         wait_for(lambda: sent() > before or driver.poll() is not None)  # noqa: B023 (called at once)
         try:
-            status = driver.wait(float(stream.uniform(0.0, 1.5)))
+            status = driver.wait(float(stream.uniform(0.0, 0.6)))
         except subprocess.TimeoutExpired:
             for pid in (driver.pid, *children(driver.pid)):
                 os.kill(pid, signal.SIGKILL)

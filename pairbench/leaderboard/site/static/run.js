@@ -20,7 +20,7 @@
     return parent.appendChild(node);
   };
   const number = (x) => {
-    if (x === Math.trunc(x) || Math.abs(x) >= 100) return x.toFixed(0);
+    if (x === Math.trunc(x) || Math.abs(x) >= 100) return (x + 0).toFixed(0);
     if (Math.abs(x) < 1e-4) return x.toExponential(2);
     return x.toPrecision(Math.abs(x) >= 1 && Math.abs(x) < 10 ? 4 : 3);
   };
@@ -104,9 +104,8 @@
     }
     add(root, "h2", {}, "Run it again");
     if (run.status === "finished") {
-      const line = add(root, "p", {}, "In a checkout that has the record ");
-      add(line, "code", {}, run.place);
-      line.append("; exit status 0 says that the same numbers came back.");
+      const data = run.hashes.texts ? " Its task needs its data: name their folder by --data-dir, or in PAIRBENCH_DATA." : "";
+      add(root, "p", {}, `Where the results folder lies, with the code that is installed; exit status 0 says that the same numbers came back.${data}`);
       add(root, "pre", { tabindex: 0 }, run.again);
       for (const mark of run.marks) add(root, "p", {}, mark);
     }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from pairbench.algorithm import Algorithm, Loss, Needs
-from pairbench.batch import Batch, Signal
-from pairbench.policy import PolicyOutput
-from pairbench.registry import register_algorithm
+from pairbench import (
+    Algorithm,
+    Batch,
+    Field,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Signal,
+    register_algorithm,
+)
 
 
 @register_algorithm("reinforce")

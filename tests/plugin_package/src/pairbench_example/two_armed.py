@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from pairbench.registry import register_task
+from pairbench import Field, register_task
 from pairbench.tasks.preference_bandit import PreferenceBandit
 
 
