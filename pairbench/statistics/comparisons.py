@@ -60,7 +60,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estima
 def paired_iqm_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
     """Returns iqm(a) - iqm(b) over shared seeds, (n,) in one order, resampled together."""
     _differences(a, b)
-    return iqm_differences([a, b], [(0, 1)], level)[0]
+    return iqm_differences(np.array([a, b]), [(0, 1)], level)[0]
 
 
 def paired_probability_of_improvement(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:

@@ -17,9 +17,10 @@ from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import Board, Pair
+from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.columns import Column, Interval, columns
 from pairbench.leaderboard.overall import Overall, OverallRow
+from pairbench.leaderboard.pairs import Pair
 from pairbench.leaderboard.rows import CurveBand, Rate, Reward, Row, with_role
 from pairbench.leaderboard.site.names import OVERALL, algorithm_link, run_link
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
