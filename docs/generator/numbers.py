@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import pairbench
@@ -484,6 +485,13 @@ def conclusion(board: str, a: str, b: str, task: str) -> str:
     """Returns the first line that `pairbench compare` prints, as a block of text."""
     found = pairbench.compare(pairbench.load_records(ROOT / "results", task).records, a, b, task)
     return f"```text\n{found.conclusion}\n```"
+
+
+@filler
+def bound(board: str, name: str, form: str = "") -> str:
+    """Returns what a performance test requires, as a number or in per cent."""
+    value: float = import_module("tests.performance.bounds").BOUNDS[name]
+    return percent(value) if form else f"{value:g}"
 
 
 VERDICTS = ("agrees", "undecided", "contradicts")

@@ -163,7 +163,7 @@ def load_suite(name: str) -> Suite:
         text = (files("pairbench.experiments.suites") / f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
         try:
-            text = read_untrusted(Path(name)).decode()
+            text = read_untrusted(Path(name)).decode("utf-8-sig")
         except (OSError, ValueError) as error:
             raise PairBenchError(f"suite file {name} cannot be read: {error}") from error
     else:
