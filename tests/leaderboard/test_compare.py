@@ -27,6 +27,7 @@ def test_paired_over_shared_seeds_only() -> None:
     result = compare(records, "a", "b", TASK)
     assert (result.n_seeds, result.seeds) == (3, [1, 2, 3])
     assert result.difference.estimate == pytest.approx(1 / 3, rel=1e-5)
+    assert result.mean_difference.estimate == result.difference.estimate  # of three none is cut
     assert result.p_value == 1.0
     assert "cannot be told apart" in result.conclusion
     assert result.win_rate.estimate == pytest.approx((0.5 + 0.5 + 1.0) / 3, rel=1e-5)
@@ -39,9 +40,9 @@ def test_a_clear_difference() -> None:
     assert result.difference.low > 9 and result.difference.high < 12  # type: ignore[operator]
     assert result.p_value == 2 / 2**8 == 0.0078125
     assert result.conclusion == (
-        "On halfcheetah-v4, 200k steps, a scored higher than b: mean difference 10.5, 95% interval "
-        f"{result.difference.low:.3g} to {result.difference.high:.3g}, 8 shared seeds, sign-flip "
-        "p = 0.0078."
+        "On halfcheetah-v4, 200k steps, a scored higher than b: difference of interquartile means "
+        f"10.5, 95% interval {result.difference.low:.3g} to {result.difference.high:.3g}, 8 shared "
+        "seeds, sign-flip p = 0.0078."
     )
     # Runs of other seeds differ far more than the two rows do.
     assert 0.5 < result.probability_of_improvement.estimate < 0.7
