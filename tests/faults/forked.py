@@ -6,8 +6,8 @@ begin differs, since loading torch for each would take most of the time.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import sys
 import time
 import traceback
@@ -76,8 +76,10 @@ class Worker:
                 time.sleep(0.02)
         return self.returncode
 
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+    def poll(self) -> int | None:
+        with contextlib.suppress(local.subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
 
 
 def driver(runs: Plan, results: Path, workers: int = 2) -> int:

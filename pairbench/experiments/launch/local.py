@@ -26,6 +26,7 @@ from pairbench.experiments.launch.base import (
 from pairbench.experiments.launch.worker import PATIENCE, decode, encode
 
 GRACE = PATIENCE + 1.0  # seconds a worker is given to save its state and leave before it is killed
+LAST_WORDS = 2.0  # seconds in which what a worker wrote before its death is read
 
 
 class Local:
@@ -52,7 +53,10 @@ class Local:
                 if event is not None:
                     events.append(event)
                 message = self._inbox.get_nowait()
-        events += [event for worker in list(self._workers) if (event := self._overdue(worker))]
+        for worker in list(self._workers):
+            late = self._lost(worker) if worker.left_alone() else self._overdue(worker)
+            if late is not None:
+                events.append(late)
         self._assign()
         return events
 
@@ -111,6 +115,7 @@ class _Worker:
     def __init__(self, inbox: queue.SimpleQueue[tuple[_Worker, str | None]]) -> None:
         self.job: Job | None = None
         self.given = 0.0  # monotonic seconds at which it got the job
+        self._died: float | None = None  # monotonic seconds at which that was seen
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the worker)
         events, for_worker = os.pipe()
         self._process = subprocess.Popen(
@@ -146,6 +151,21 @@ class _Worker:
             self._process.stdin.write(encode(job) + "\n")
             self._process.stdin.flush()
 
+    def left_alone(self) -> bool:
+        """Whether its process has ended, and what is left of the pipe is held by a stranger.
+
+        A process that a run has forked holds the pipe, too, and could do so for ever.
+        """
+        if self._died is None and self._process.poll() is not None:
+            self._died = time.monotonic()
+            self._end_group()
+        return self._died is not None and time.monotonic() - self._died >= LAST_WORDS
+
+    def _end_group(self) -> None:
+        """Kills it and every process that it has started, but for those that left its session."""
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def hang_up(self) -> None:
         """Closes its standard input, on which it leaves."""
         assert self._process.stdin is not None
@@ -153,13 +173,13 @@ class _Worker:
             self._process.stdin.close()
 
     def end(self, deadline: float) -> None:
-        """Waits for it until `deadline` (monotonic seconds), then kills it."""
+        """Waits for it until `deadline` (monotonic seconds), then kills it with all it started."""
         self.hang_up()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._died is None:
+            self._end_group()
+        self._process.wait()
 
     def why(self) -> str:
         """How the process ended, in words, with the last line it wrote to standard error."""

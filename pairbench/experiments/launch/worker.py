@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,6 +147,7 @@ def perform(
 
 def main() -> None:
     """Serves jobs until standard input closes."""
+    os.set_inheritable(int(sys.argv[1]), False)  # no program that a run starts holds it
     events = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
     jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     stop = _Stop(jobs)
@@ -170,7 +171,14 @@ def main() -> None:
             send(perform(job, send, lambda: stop.status is not None))
         except Interrupted:
             break
-    os._exit(stop.status or 0)  # checkpoints are whole files, and there is nothing else to tidy
+    _end(stop.status or 0)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends at once: checkpoints are whole files. What runs have started is asked to end, too."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGTERM)  # which this process takes for what it knows already
+    os._exit(status)
 
 
 class _Stop:
@@ -188,7 +196,7 @@ class _Stop:
 
     def _leave(self) -> None:
         time.sleep(PATIENCE)
-        os._exit(self.status or 0)
+        _end(self.status or 0)
 
 
 def _read(stream: IO[str], jobs: queue.SimpleQueue[str | None], stop: _Stop) -> None:
