@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from pairbench.cli import authoring, boards, evidence, language, papers, runs
+from pairbench.cli.output import streams_that_may_close
 from pairbench.errors import PairBenchError
 from pairbench.secrets import shown
 
@@ -43,23 +44,27 @@ for verb in (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line: exit status 0 done, 1 done with failed runs, 2 wrong use."""
     signal.signal(signal.SIGTERM, _terminate)
+    with streams_that_may_close():
+        status = _status(arguments)
+    sys.exit(status)
+
+
+def _status(arguments: list[str] | None) -> int:
     try:
-        status = cli.main(arguments, prog_name="pairbench", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        status = 2
+        try:
+            status = cli.main(arguments, prog_name="pairbench", standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            status = 2
     except click.ClickException as error:
-        status = _complain(error.format_message())
+        return _complain(error.format_message())
     except PairBenchError as error:
-        status = _complain(str(error))
+        return _complain(str(error))
     except click.Abort:
-        status = _complain("interrupted: the same command continues from here", INTERRUPTED)
+        return _complain("interrupted: the same command continues from here", INTERRUPTED)
     except _Terminated:
-        status = _complain("terminated: the same command continues from here", TERMINATED)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        status = 0
-    sys.exit(status if isinstance(status, int) else 0)
+        return _complain("terminated: the same command continues from here", TERMINATED)
+    return status if isinstance(status, int) else 0
 
 
 def _complain(message: str, status: int = 2) -> int:

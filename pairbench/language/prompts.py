@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pairbench.language.data.pairs import Pair, Preferences, Turn, prompt_text
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import Pair, Preferences, prompt_text
 from pairbench.language.policy.encoding import answer_ids, table, token_ids
 
 if TYPE_CHECKING:

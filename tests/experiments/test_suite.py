@@ -49,6 +49,14 @@ def test_each_layer_of_settings_replaces_the_one_before() -> None:
     assert [spec.algorithm_config["clip_low"] for spec in changed] == [0.4, 0.4]
 
 
+def test_a_suite_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = """protocol = { budget = { steps = 4 } }
+    rows = [{ name = "grpo", algorithm = "grpo", tasks = ["preference-bandit"] }]"""
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_suite(str(path)).rows[0].name == "grpo"
+
+
 def test_adams_epsilon_is_the_tasks_unless_the_protocol_says_it() -> None:
     """The usual one is no part of an identity: runs from before it could be set are the same."""
     budget = {"gradient_steps": 4}

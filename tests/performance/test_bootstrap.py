@@ -10,6 +10,7 @@ import pytest
 
 from pairbench import statistics
 from pairbench.seeding import generator
+from tests.performance.bounds import BOUNDS
 
 pytestmark = pytest.mark.performance
 
@@ -37,4 +38,4 @@ def test_seconds_of_fifty_thousand_replicates(benchmark: Any) -> None:
     assert len(found) == METHODS
     pooled = np.concatenate(list(scores), axis=1)
     assert [e.estimate for e in found] == pytest.approx(statistics.iqm(pooled).tolist())
-    assert min(spent) < 2.0
+    assert min(spent) < BOUNDS["intervals of a board"]

@@ -33,6 +33,7 @@ from pairbench.language.policy import encoding, models, tiny
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.seeding import pin_threads
 from pairbench.training.optimiser import Adam, Group
+from tests.performance.bounds import BOUNDS
 
 pytest.importorskip("trl")
 
@@ -41,15 +42,7 @@ pytestmark = [pytest.mark.performance, pytest.mark.filterwarnings("ignore::Futur
 ROUNDS = 5
 PROMPTS, SIZE, PROMPT, ANSWER = 4, 8, 64, 32
 PAIRS = 4
-# The first bounds are the promise; SmolLM2's take minutes.
-GRPO_BOUNDS = [
-    ("tiny", 2.5),
-    pytest.param("smollm2-135m", 2.5, marks=pytest.mark.slow),
-]
-DPO_BOUNDS = [
-    ("tiny", 1.9),
-    pytest.param("smollm2-135m", 1.5, marks=pytest.mark.slow),
-]
+# The bounds of tiny are the promise; SmolLM2's take minutes.
 MODELS = ["tiny", pytest.param("smollm2-135m", marks=pytest.mark.slow)]
 
 
@@ -291,16 +284,16 @@ def judge(kind: str, name: str, folder: Path, benchmark: Any) -> float:
     return ratio
 
 
-@pytest.mark.parametrize(("name", "bound"), GRPO_BOUNDS)
-def test_a_grpo_step(name: str, bound: float, tmp_path: Path, benchmark: Any) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_a_grpo_step(name: str, tmp_path: Path, benchmark: Any) -> None:
     """4 prompts x 8 completions, 64 + 32 tokens, the reference model included."""
-    assert judge("grpo", name, tmp_path, benchmark) >= bound
+    assert judge("grpo", name, tmp_path, benchmark) >= BOUNDS[f"grpo, {name}"]
 
 
-@pytest.mark.parametrize(("name", "bound"), DPO_BOUNDS)
-def test_a_dpo_step(name: str, bound: float, tmp_path: Path, benchmark: Any) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_a_dpo_step(name: str, tmp_path: Path, benchmark: Any) -> None:
     """4 pairs of 64 + 32 tokens, the reference model included."""
-    assert judge("dpo", name, tmp_path, benchmark) >= bound
+    assert judge("dpo", name, tmp_path, benchmark) >= BOUNDS[f"dpo, {name}"]
 
 
 # memory

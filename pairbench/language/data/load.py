@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import re
 import ssl
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,8 @@ from urllib.request import Request, urlopen
 
 from pairbench.errors import PairBenchError
 from pairbench.language.data import toy
-from pairbench.language.data.pairs import Preferences, RawPair, clean
+from pairbench.language.data.forms import RawPair, blank
+from pairbench.language.data.pairs import Preferences, clean
 from pairbench.results.files import read_untrusted
 from pairbench.results.parquet import rows_of
 from pairbench.text import did_you_mean
@@ -31,6 +33,7 @@ MOST_BYTES = 2**32
 """What a file of pairs may unpack to: twenty times UltraFeedback."""
 
 DATA_VARIABLE = "PAIRBENCH_DATA"
+_SPACE = re.compile(r"\s*")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -260,8 +263,8 @@ def _from_file(path: Path, source: str, prefix: str, named: bool = False) -> Ite
         yield RawPair(
             fields,
             where,
-            source if named or part is None else str(part),
-            f"{prefix}-{n}" if row_id is None else str(row_id),
+            source if named or blank(part) else str(part),
+            f"{prefix}-{n}" if blank(row_id) else str(row_id),
             named,
         )
 
@@ -279,13 +282,12 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
                 where = f"{path}, line {n}"
                 yield where, _json(_decoded(line, where), where)
     elif suffix == ".json":
-        records = _json(_decoded(data, str(path)), str(path))
-        if not isinstance(records, list):
-            raise PairBenchError(f"{path} is not a JSON list of rows")
-        for n, record in enumerate(records, 1):
+        for n, record in enumerate(_values(_decoded(data, str(path)), str(path)), 1):
             yield f"{path}, row {n}", record
     else:
-        table = csv.DictReader(io.StringIO(_decoded(data, str(path)), newline=""))
+        csv.field_size_limit(MOST_BYTES)
+        text = io.StringIO(_decoded(data, str(path)), newline="")
+        table = csv.DictReader(text, strict=True)
         try:
             for record in table:
                 yield f"{path}, line {table.line_num}", record
@@ -326,6 +328,21 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits too
         raise PairBenchError(f"{where} is not valid JSON: {error}") from error
+
+
+def _values(text: str, where: str) -> list[Any]:
+    """Returns the rows of a JSON list, or those that stand one after another, as on lines."""
+    rows: list[Any] = []
+    text, at = text.strip(), 0
+    try:
+        while at < len(text):
+            row, at = json.JSONDecoder().raw_decode(text, at)
+            rows.append(row)
+            space = _SPACE.match(text, at)
+            at = space.end() if space else at
+    except (ValueError, RecursionError) as error:
+        raise PairBenchError(f"{where}, row {len(rows) + 1} is not valid JSON: {error}") from error
+    return rows[0] if len(rows) == 1 and isinstance(rows[0], list) else rows
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:

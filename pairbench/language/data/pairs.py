@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from pairbench.errors import PairBenchError
+from pairbench.language.data.forms import RawPair, Turn, blank, dialogue, score
 
-Turn = tuple[str, str]  # role, one of ROLES, and text
 Split = Literal["policy", "proxy", "gold", "evaluation"]
 
-ROLES = ("user", "assistant", "system")
 SPLITS: tuple[Split, ...] = ("policy", "proxy", "gold", "evaluation")
 SHARES: Mapping[Split, float] = {"policy": 0.45, "proxy": 0.25, "gold": 0.20, "evaluation": 0.10}
 
@@ -38,8 +35,6 @@ Reason = Literal[
 """Why a row is dropped; the first that applies is the one counted."""
 
 
-_MARKER = re.compile(r"\n\n(Human|Assistant):")
-_MARKERS = ("\n\nHuman:", "\n\nAssistant:")
 _SPEAKERS: Mapping[str, str] = {"user": "Human", "assistant": "Assistant", "system": "System"}
 
 
@@ -191,21 +186,6 @@ def content_hash(pairs: Iterable[Pair]) -> str:
 # From rows to pairs.
 
 
-@dataclass(frozen=True)
-class RawPair:
-    """A row as it was read; `where` says where, for errors; `named` is of a data set with a name.
-
-    A row without a prompt that is no transcript is dropped from a data set with a name, and wrong
-    use in a file of the user's.
-    """
-
-    fields: Mapping[str, Any]
-    where: str
-    source: str
-    id: str
-    named: bool = True
-
-
 class Cleaned(NamedTuple):
     """The rows that are pairs, how many are not, by reason, and `Preferences.repeated`."""
 
@@ -256,12 +236,13 @@ def _without_prompt(row: RawPair) -> RawPair | None:
 
 def _pair(row: RawPair) -> Pair | Reason:
     """Returns the row's pair, or the reason for which it is dropped."""
-    dialogue = _dialogue(row, "chosen"), _dialogue(row, "rejected")
-    shared = _shared(*dialogue)
+    if not row.named and any(blank(row.fields.get(side, "?")) for side in ("chosen", "rejected")):
+        return "empty side"
+    shared = _shared(dialogue(row, "chosen"), dialogue(row, "rejected"))
     if isinstance(shared, str):
         return shared
     prompt, chosen, rejected = shared
-    high, low = _score(row, "score_chosen"), _score(row, "score_rejected")
+    high, low = score(row, "score_chosen"), score(row, "score_rejected")
     if not chosen or not rejected:
         return "empty side"
     if chosen == rejected:
@@ -273,8 +254,8 @@ def _pair(row: RawPair) -> Pair | Reason:
 
 def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | Reason:
     """Splits two dialogues into the prompt they share and the answer of each, or says why not."""
-    for dialogue in (chosen, rejected):
-        if next((role for role, _ in dialogue if role != "system"), None) != "user":
+    for turns in (chosen, rejected):
+        if next((role for role, _ in turns if role != "system"), None) != "user":
             return "first turn not the user's"
     n = next(
         (k for k, (one, other) in enumerate(zip(chosen, rejected)) if one != other),
@@ -282,8 +263,8 @@ def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...],
     )
     if n == len(chosen) == len(rejected):
         n -= 1
-    for dialogue in (chosen, rejected):
-        if len(dialogue) != n + 1 or dialogue[n][0] != "assistant":
+    for turns in (chosen, rejected):
+        if len(turns) != n + 1 or turns[n][0] != "assistant":
             return "no shared prompt"
     prompt = tuple(chosen[:n])
     talk = prompt[1:] if prompt[0][0] == "system" else prompt
@@ -294,88 +275,3 @@ def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...],
     if not all(text for _, text in prompt):
         return "empty turn in the prompt"
     return prompt, chosen[n][1], rejected[n][1]
-
-
-def _dialogue(row: RawPair, side: Literal["chosen", "rejected"]) -> list[Turn]:
-    """Returns all turns of one side, the prompt's and the answer."""
-    prompt, answer = row.fields.get("prompt"), row.fields.get(side)
-    if answer is None:
-        raise PairBenchError(f"{row.where} has no {side!r}: every row needs chosen and rejected")
-    if isinstance(answer, list):
-        turns = _messages(answer, row, side)
-        if prompt is None or (turns and turns[0][0] != "assistant"):
-            return turns
-        if isinstance(prompt, list):
-            return _messages(prompt, row, "prompt") + turns
-        start = _text(prompt, row, "prompt")
-        return [*(_transcript(start) or [("user", start.strip())]), *turns]
-    text = _text(answer, row, side)
-    if prompt is None:
-        turns = _transcript("\n\n" + text.lstrip())
-        if not turns and not row.named:
-            raise PairBenchError(
-                f"{row.where} has no 'prompt', and its {side!r} is no transcript that starts with "
-                f"'Human:': add the column prompt"
-            )
-        return turns
-    if isinstance(prompt, list):
-        return [*_messages(prompt, row, "prompt"), ("assistant", text.strip())]
-    start = _text(prompt, row, "prompt")
-    if not start.startswith(_MARKERS):
-        return [("user", start.strip()), ("assistant", text.strip())]
-    # The whole transcript again, so that this form and the originals are read by the same rule.
-    ends = start.rstrip().endswith(_MARKERS[1])
-    return _transcript(start.rstrip() + text if ends else f"{start}{_MARKERS[1]}{text}")
-
-
-def _transcript(text: str) -> list[Turn]:
-    """Returns the turns of a transcript in HH-RLHF's form, none if it does not start as one."""
-    if not text.startswith(_MARKERS):
-        return []
-    parts = _MARKER.split(text)
-    return [
-        ("user" if speaker == "Human" else "assistant", said.strip())
-        for speaker, said in zip(parts[1::2], parts[2::2])
-    ]
-
-
-def _messages(messages: list[Any], row: RawPair, column: str) -> list[Turn]:
-    turns: list[Turn] = []
-    for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in ROLES:
-            raise PairBenchError(
-                f"{row.where}: a message of {column!r} has the role {role!r}; it must be one of "
-                f"{', '.join(ROLES)}"
-            )
-        turns.append((role, _text(message.get("content"), row, column).strip()))
-    return turns
-
-
-def _text(value: Any, row: RawPair, column: str) -> str:
-    if not isinstance(value, str):
-        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, which is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise PairBenchError(
-            f"{row.where}: {column!r} is not valid Unicode (half a surrogate pair)"
-        ) from error
-    return value
-
-
-def _score(row: RawPair, column: str) -> float | None:
-    """Returns a score, where the row or the row's metadata gives one."""
-    value = row.fields.get(column)
-    metadata = row.fields.get("metadata")
-    if value is None and isinstance(metadata, Mapping):
-        value = metadata.get(column)
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise PairBenchError(f"{row.where}: {column!r} holds {value!r:.40}, not a finite number")
-    return number

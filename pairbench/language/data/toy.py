@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 from itertools import chain, product
 
-from pairbench.language.data.pairs import Pair, Turn
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import Pair
 
 VERSION = "1"
 

@@ -31,7 +31,8 @@ from pydantic import ValidationError
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
-from pairbench.language.data.pairs import Turn, prompt_id, prompt_text
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import prompt_id, prompt_text
 from pairbench.results.files import append, read_untrusted, refuse_link_out, strict_json
 from pairbench.results.record import digest
 from pairbench.secrets import JUDGE_KEY, may_use_proxy, refuse_secrets, shown

@@ -29,7 +29,8 @@ import torch
 from numpy.typing import NDArray
 
 from pairbench.errors import PairBenchError
-from pairbench.language.data.pairs import Pair, Turn
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import Pair
 from pairbench.language.model_cache import cached, file_sha256, quiet
 from pairbench.language.policy.models import rewrite_gguf
 

@@ -25,7 +25,8 @@ from pydantic import Field, ValidationError
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
-from pairbench.language.data.pairs import Split, Turn
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import Split
 from pairbench.language.judges.features import encoder
 from pairbench.results.files import atomic_write
 

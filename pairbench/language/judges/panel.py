@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from pairbench.language.data import toy
-from pairbench.language.data.pairs import Turn, prompt_text
+from pairbench.language.data.forms import Turn
+from pairbench.language.data.pairs import prompt_text
 from pairbench.language.judges.judge import ROLES, Judge, Role, judge_names, load_judge
 from pairbench.language.policy.models import load_classifier
 

@@ -20,7 +20,7 @@ import pytest
 
 from pairbench.errors import PairBenchError
 from pairbench.language.data import load as data
-from pairbench.language.data.load import load
+from pairbench.language.data.load import SUFFIXES, load
 from pairbench.language.data.pairs import SHARES, Pair, Preferences
 from tests.support.preferences import MESSAGES, SIDES, Row, lines, plain, talk, write
 
@@ -67,7 +67,8 @@ def test_every_file_format_gives_the_same_pairs(tmp_path: Path) -> None:
         )
     for name in ("a.jsonl", "b.json", "c.csv"):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
-    for name in ("b.json", "c.csv", "d.parquet", "a.jsonl.gz", "b.json.gz", "c.csv.gz"):
+    (tmp_path / "e.json").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    for name in ("b.json", "e.json", "c.csv", "d.parquet", "a.jsonl.gz", "b.json.gz", "c.csv.gz"):
         loaded = load(str(tmp_path / name))
         assert loaded.sha256 == expected.sha256
         assert [p.prompt for p in loaded.pairs] == [p.prompt for p in expected.pairs]
@@ -95,10 +96,11 @@ def test_parquet_keeps_lists_of_messages(tmp_path: Path) -> None:
         ("a.json", b'[{"prompt": "\xff"}]', r"a\.json is not UTF-8"),
         ("a.jsonl", lines(plain()) + b'{"prompt": \n', r"a\.jsonl, line 4 is not valid JSON"),
         ("a.jsonl", b"[1, 2]\n", r"a\.jsonl, line 1 is not an object"),
-        ("a.json", b'{"prompt": 1}', r"a\.json is not a JSON list"),
-        ("a.json", b"[" * 200_000, r"a\.json is not valid JSON"),
+        ("a.json", b'{"prompt": 1}', r"a\.json, row 1 has no 'chosen'"),
+        ("a.json", b"[" * 200_000, r"a\.json, row 1 is not valid JSON"),
         ("a.csv", b"prompt,chosen\nq,c\n", r"a\.csv, line 2 has no 'rejected'"),
-        ("a.csv", b"prompt,chosen,rejected\nq," + b"c" * 200_000 + b",r\n", r"is not valid CSV"),
+        ("a.json", lines(plain()) + b"{", r"a\.json, row 4 is not valid JSON"),
+        ("a.csv", b'prompt,chosen,rejected\nq,"c,r\n', r"is not valid CSV: unexpected end"),
         ("a.jsonl.gz", gzip.compress(lines(plain()), mtime=0)[:-12], r"is not a whole gzip"),
         ("a.jsonl.gz", lines(plain()), r"a\.jsonl\.gz is not a whole gzip file"),
         ("a.jsonl.gz", b"", r"no pair left"),
@@ -112,9 +114,36 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, mess
         load(str(tmp_path / name))
 
 
+def test_empty_cells_are_alike_in_every_format(tmp_path: Path) -> None:
+    """Of a row without id, source and scores, and of one without an answer."""
+    rows = [
+        {"id": none, "source": none, "prompt": "q", "chosen": "c", "rejected": "r",
+         "score_chosen": none, "score_rejected": none}
+        for none in (None, "", " ")
+    ]  # fmt: skip
+    rows += [{**rows[0], "rejected": none} for none in (None, "", " ")]
+    rows += [{**rows[0], "prompt": none} for none in (None, "", " ")]
+    write(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * FROM read_json('{tmp_path / 'a.jsonl'}')) "
+            f"TO '{tmp_path / 'a.parquet'}' (FORMAT parquet)"
+        )
+    for suffix in SUFFIXES:
+        loaded = load(str(tmp_path / f"a{suffix}"))
+        assert [pair.id for pair in loaded.pairs] == ["a-0", "a-1", "a-2"], suffix
+        assert {(p.source, p.score_chosen) for p in loaded.pairs} == {("file", None)}
+        assert loaded.dropped == {"empty side": 3, "empty turn in the prompt": 3}
+
+
 def test_a_long_csv_field_is_no_damage(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"prompt,chosen,rejected\nq," + b"c" * 100_000 + b",r\n")
-    assert len(load(str(tmp_path / "a.csv")).pairs[0].chosen) == 100_000
+    (tmp_path / "a.csv").write_bytes(b"prompt,chosen,rejected\nq," + b"c" * 200_000 + b",r\n")
+    assert len(load(str(tmp_path / "a.csv")).pairs[0].chosen) == 200_000
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json.gz", ".csv", ".parquet"])

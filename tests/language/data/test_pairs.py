@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pairbench.errors import PairBenchError
+from pairbench.language.data.forms import Turn
 from pairbench.language.data.pairs import (
     SHARES,
     Pair,
     Preferences,
-    Turn,
     content_hash,
     prompt_text,
     split_of,
@@ -167,7 +167,6 @@ def test_nothing_left_after_cleaning_says_why(tmp_path: Path) -> None:
     [
         ({"prompt": "q", "chosen": "c"}, r"line 2 has no 'rejected'"),
         ({"prompt": "q", "rejected": "r"}, r"line 2 has no 'chosen'"),
-        ({"prompt": "q", "chosen": None, "rejected": "r"}, r"line 2 has no 'chosen'"),
         ({"chosen": "c", "rejected": "r"}, r"line 2 has no 'prompt'.*add the column prompt"),
         ({"prompt": "q", "chosen": 3, "rejected": "r"}, r"line 2: 'chosen' holds 3, .*not text"),
         ({"prompt": 1, "chosen": "c", "rejected": "r"}, r"line 2: 'prompt' holds 1"),
