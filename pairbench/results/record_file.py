@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,9 @@ from pydantic import ValidationError
 from pairbench.results.files import read_untrusted, strict_json
 from pairbench.results.layout import folder_name
 from pairbench.results.record import SCHEMA_VERSION, RunFields, RunRecord, RunSpec
+
+LARGEST = 1e100
+"""Of what is measured, so that sums of its squares are numbers, too."""
 
 LONGEST_NAME = 200
 """Bytes of a name that is a folder's: file systems take 255, some less."""
@@ -106,6 +110,19 @@ def _long_names(run: RunFields) -> Iterator[str]:
             yield f"the name {name[:40]}... has more than {LONGEST_NAME} bytes"
 
 
+def _measured(record: RunRecord) -> Iterator[float]:
+    for part in (record.evaluation, *record.curve):
+        if part is not None:
+            yield from part.measures.values()
+    if record.evaluation is not None:
+        yield from chain.from_iterable(record.evaluation.scores.values())
+    for point in record.curve:
+        yield point.reward
+        yield from point.means.values()
+    yield from (number for number in vars(record.stability).values() if number is not None)
+    yield from vars(record.cost).values()
+
+
 def _flaws(record: RunRecord) -> Iterator[str]:
     """What no record of ours is like, and what readers need not expect."""
     yield from _long_names(record)
@@ -113,6 +130,8 @@ def _flaws(record: RunRecord) -> Iterator[str]:
         lengths = {len(scores) for scores in record.evaluation.scores.values()}
         if not lengths or 0 in lengths:
             yield "its evaluation has no scores"
+    if max(map(abs, _measured(record)), default=0) > LARGEST:
+        yield f"it has measured more than {LARGEST:g}"
     if any(number < 0 for number in vars(record.cost).values()):
         yield "it says that it cost less than nothing"
     for key, kinds in PROVENANCE.items():

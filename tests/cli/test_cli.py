@@ -72,7 +72,7 @@ def test_run_prints_its_board_and_page_and_a_second_call_runs_nothing(call) -> N
 
 
 def test_a_failed_run_is_shown_and_the_exit_status_says_so(call) -> None:  # type: ignore[no-untyped-def]
-    said = call(*RUN, "--set", "grpo.beta=1e99", "--workers", "1")
+    said = call(*RUN, "--set", "grpo.beta=1e300", "--workers", "1")
     assert said.status == 1
     assert "FAILED grpo on preference-bandit, seed 0:" in said.err
     assert "is not finite in iteration" in said.err
