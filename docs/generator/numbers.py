@@ -15,8 +15,9 @@ from typing import Any
 
 import pairbench
 from docs.generator.pages import ROOT, Wrong, filler
+from pairbench.authoring.checks import NAMES
 from pairbench.experiments.tuning.study import Study, Trial, read_study
-from pairbench.statistics import mean_intervals, sign_flip_p_values
+from pairbench.statistics import holm, paired_iqm_difference, sign_flip_p_value
 from pairbench.text import number
 
 Object = dict[str, Any]
@@ -177,14 +178,16 @@ def accuracy(board: str, judge: str, line: str = "accuracy") -> str:
 
 @cache
 def difference(board: str, a: str, b: str) -> Object:
-    """Returns a's reward less b's over the seeds they share, as `pairbench compare a b` does."""
+    """Returns a's interquartile mean less b's over shared seeds, as `pairbench compare` does."""
     mine, theirs = row_of(board, a)["rewards"], row_of(board, b)["rewards"]
-    gaps = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
-    if not gaps:
+    shared = sorted((seed for seed in mine if seed in theirs), key=int)
+    if not shared:
         raise Wrong(f"{a} and {b} share no seed on {board}")
-    (gap,), (p_value,) = mean_intervals([gaps]), sign_flip_p_values([gaps])
+    x, y = ([own[seed] for seed in shared] for own in (mine, theirs))
+    gap = paired_iqm_difference(x, y)
+    p_value = sign_flip_p_value([a - b for a, b in zip(x, y, strict=True)])
     found = {"estimate": gap.estimate, "low": gap.low, "high": gap.high}
-    return found | {"p_value": p_value, "seeds": len(gaps)}
+    return found | {"p_value": p_value, "seeds": len(shared)}
 
 
 def gap_text(gap: Mapping[str, float]) -> str:
@@ -236,17 +239,19 @@ def improvement(a: Mapping[str, float], b: Mapping[str, float]) -> float:
 def pair_table(board: str, *pairs: str) -> str:
     """Returns paired differences of "a:b" arguments, as a table."""
     lines = []
-    for names in pairs:
-        a, b = names.split(":")
+    named = [names.split(":") for names in pairs]
+    corrected = holm([difference(board, a, b)["p_value"] for a, b in named]).tolist()
+    for (a, b), p_holm in zip(named, corrected, strict=True):
         gap = difference(board, a, b)
         mine, theirs = row_of(board, a)["rewards"], row_of(board, b)["rewards"]
         shared = [seed for seed in mine if seed in theirs]
         chance = improvement({s: mine[s] for s in shared}, {s: theirs[s] for s in shared})
         lines.append(
-            [a, b, gap_text(gap), f"{chance:.2f}", str(gap["seeds"]), f"{gap['p_value']:.3f}"]
+            [a, b, gap_text(gap), f"{chance:.2f}", str(gap["seeds"])]
+            + [f"{p:.3f}" for p in (gap["p_value"], p_holm)]
         )
-    head = ["a", "b", "a - b, mean [95%]", "P(a run of a beats one of b)", "seeds", "sign-flip p"]
-    return table(head, lines)
+    head = ["a", "b", "a - b, IQM [95%]", "P(a run of a beats one of b)", "seeds", "sign-flip p"]
+    return table([*head, "p, Holm over this table"], lines)
 
 
 # Boards as tables
@@ -481,6 +486,12 @@ def conclusion(board: str, a: str, b: str, task: str) -> str:
     """Returns the first line that `pairbench compare` prints, as a block of text."""
     found = pairbench.compare(pairbench.load_records(ROOT / "results", task).records, a, b, task)
     return f"```text\n{found.conclusion}\n```"
+
+
+@filler
+def checks(board: str) -> str:
+    """Returns what `pairbench check` says last of a method that passes, as a block of text."""
+    return f"```text\n{len(NAMES)} passed, 0 failed, 0 skipped\n```"
 
 
 @filler

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, permutations
+from itertools import permutations
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
-from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Measure
+from pairbench.leaderboard.pairs import (
+    HeadToHead,
+    Pair,
+    Resolution,
+    Strength,
+    matrix_of,
+    pairs_of,
+    strengths_of,
+)
 from pairbench.leaderboard.rank import ranked
 from pairbench.leaderboard.rows import (
     Frozen,
-    Rate,
-    Rates,
     Row,
     Scores,
     finished,
@@ -31,8 +36,6 @@ from pairbench.leaderboard.rows import (
     intervals,
     mean_rates,
     quantities,
-    rate,
-    rounded,
     row_of,
     win_rates,
 )
@@ -48,45 +51,6 @@ UNTRAINED = "no training"
 
 JUDGES, CAVEAT, DATA, NOTE = "judges", "caveat", "data_sha256", "note"
 """What a task's provenance calls its judges' cards, what readers must know, and its data's hash."""
-
-Wins = dict[tuple[str, str], Rates]
-"""Of each row over each other."""
-
-
-class Strength(Frozen):
-    """A row's Bradley-Terry strength on a board: log-odds, the mean of the rows being zero."""
-
-    row: str
-    estimate: float
-    low: float | None = None
-    high: float | None = None
-
-
-class HeadToHead(Frozen):
-    """Share of held-out contexts on which each row beats each other, ties one half.
-
-    `shares[i][j]` is row i's against row j, averaged over the `seeds[i][j]` seeds that both have;
-    None where there is none.
-    """
-
-    rows: list[str]
-    shares: list[list[float | None]]
-    seeds: list[list[int]]
-
-
-class Pair(Frozen):
-    """Two rows over the `n_seeds` seeds they share: mean reward of `a` less that of `b`.
-
-    `p_value` is of the exact sign-flip test, `p_holm` the same corrected for all pairs of the board
-    (Holm 1979).
-    """
-
-    a: str
-    b: str
-    n_seeds: int
-    difference: Rate
-    p_value: float
-    p_holm: float
 
 
 class OtherBoard(Frozen):
@@ -127,6 +91,7 @@ class Board(Frozen):
     strengths: list[Strength]
     head_to_head: HeadToHead | None
     pairs: list[Pair]
+    resolution: Resolution | None = None
     provenance: dict[str, dict[str, int]]
     other_boards: list[OtherBoard]
 
@@ -389,6 +354,7 @@ def _board(
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
     met = {row.row: scores[row.row] for row in built if row.status == "finished" and not row.floor}
     lengths = {len(e.primary) for e in evaluations}
+    pairs, resolution = pairs_of(met)
     return Board(
         task=first.task,
         task_config=first.task_config,
@@ -404,70 +370,13 @@ def _board(
         n_contexts=lengths.pop() if len(lengths) == 1 else None,
         baseline=anchor,
         rows=built,
-        strengths=_strengths(met, wins),
-        head_to_head=_matrix(list(met), wins),
-        pairs=_pairs(met),
+        strengths=strengths_of(met, wins),
+        head_to_head=matrix_of(list(met), wins),
+        pairs=pairs,
+        resolution=resolution,
         provenance=_provenance(records),
         other_boards=others,
     )
-
-
-def _strengths(scores: Mapping[str, Scores], wins: Wins) -> list[Strength]:
-    """Strengths from the contexts won at each seed; a seed counts for the pairs that both have."""
-    names = list(scores)
-    if len(names) < 2:
-        return []
-    place = {seed: k for k, seed in enumerate(sorted({s for own in scores.values() for s in own}))}
-    won = np.zeros((len(place), len(names), len(names)))
-    for i, j in permutations(range(len(names)), 2):
-        for seed, share in wins[names[i], names[j]].items():
-            won[place[seed], i, j] = share * len(scores[names[i]][seed])
-    if not won.any():
-        return []
-    found = statistics.bradley_terry_intervals(won)
-    return [
-        Strength(row=name, **rate(estimate).model_dump())
-        for name, estimate in zip(names, found, strict=True)
-    ]
-
-
-def _matrix(names: Sequence[str], wins: Wins) -> HeadToHead | None:
-    if len(names) < 2:
-        return None
-    found = [[wins.get((a, b), {}) for b in names] for a in names]
-    return HeadToHead(
-        rows=list(names),
-        shares=[
-            [rounded(sum(rates.values()) / len(rates)) if rates else None for rates in line]
-            for line in found
-        ],
-        seeds=[[len(rates) for rates in line] for line in found],
-    )
-
-
-def _pairs(scores: Mapping[str, Scores]) -> list[Pair]:
-    means = {name: {seed: own[seed].mean() for seed in own} for name, own in scores.items()}
-    names, gaps = [], []
-    for a, b in combinations(scores, 2):
-        if seeds := sorted(means[a].keys() & means[b].keys()):
-            names.append((a, b))
-            gaps.append([means[a][seed] - means[b][seed] for seed in seeds])
-    if not names:
-        return []
-    p_values = [rounded(p_value) for p_value in statistics.sign_flip_p_values(gaps)]
-    corrected = statistics.holm(p_values).tolist()
-    found = zip(names, gaps, statistics.mean_intervals(gaps), p_values, corrected, strict=True)
-    return [
-        Pair(
-            a=a,
-            b=b,
-            n_seeds=len(gap),
-            difference=rate(difference),
-            p_value=p_value,
-            p_holm=rounded(p_holm),
-        )
-        for (a, b), gap, difference, p_value, p_holm in found
-    ]
 
 
 def _baseline_row(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pairbench.evaluation import Measure
-from pairbench.leaderboard.build import Board, Strength
+from pairbench.leaderboard.build import Board
+from pairbench.leaderboard.pairs import Strength
 from pairbench.leaderboard.rows import Rate, Reward, Row, with_role
 
 Interval = Reward | Rate | Strength

@@ -42,11 +42,12 @@ class Comparison(BaseModel):
     """Row `a` against row `b` over `n_seeds` shared seeds; positive differences favour `a`.
 
     Attributes:
-        difference: mean over seeds of a's reward minus b's, in score units.
-        iqm_difference: difference of the interquartile means that the board ranks by.
+        difference: a's interquartile mean less b's, in score units: what the board ranks by.
+        mean_difference: mean over seeds of a's reward minus b's. Its interval covers too little
+            where rows are skewed or collapse (see `pairbench.statistics`).
         probability_of_improvement: P(a run of a beats a run of b), ties one half.
         win_rate: a's win rate against b, on the same seeds and held-out contexts.
-        p_value: exact two-sided sign-flip permutation test of `difference`.
+        p_value: exact two-sided sign-flip permutation test of `mean_difference`.
         p_holm: the same corrected for all pairs of one call (Holm 1979), where there were several.
         minimum_detectable_difference: the least true difference that these seeds would find with
             80% power (paired t-test, two-sided 5%); None with one seed.
@@ -68,7 +69,7 @@ class Comparison(BaseModel):
     n_seeds: int
     seeds: list[int]
     difference: Rate
-    iqm_difference: Rate
+    mean_difference: Rate
     probability_of_improvement: Rate
     win_rate: Rate
     p_value: float
@@ -282,7 +283,7 @@ def _comparison(
     left_out: bool,
 ) -> Comparison:
     x, y = means
-    difference = rate(statistics.paired_difference(x, y))
+    difference = rate(statistics.paired_iqm_difference(x, y))
     p_value = rounded(statistics.sign_flip_p_value(x - y))
     detectable = needed = None
     if len(seeds) > 1:
@@ -302,7 +303,7 @@ def _comparison(
         n_seeds=len(seeds),
         seeds=seeds,
         difference=difference,
-        iqm_difference=rate(statistics.paired_iqm_difference(x, y)),
+        mean_difference=rate(statistics.paired_difference(x, y)),
         probability_of_improvement=rate(statistics.paired_probability_of_improvement(x, y)),
         win_rate=rate(statistics.mean_interval(wins, limits=(0.0, 1.0))),
         p_value=p_value,
@@ -355,8 +356,8 @@ def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where
             f"{where} (difference {_number(difference.estimate)})."
         )
     interval = (
-        f"mean difference {_number(difference.estimate)}, 95% interval {_number(low)} to "
-        f"{_number(high)}, {seeds} shared seeds, sign-flip p = {p_value:.2g}"
+        f"difference of interquartile means {_number(difference.estimate)}, 95% interval "
+        f"{_number(low)} to {_number(high)}, {seeds} shared seeds, sign-flip p = {p_value:.2g}"
     )
     if low == high == 0:
         return f"On {where}, {a} and {b} have the same mean score at each of {seeds} shared seeds."

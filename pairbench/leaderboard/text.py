@@ -59,6 +59,21 @@ def protocol_line(board: Board) -> str:
     )
 
 
+def resolution_line(board: Board) -> str:
+    """Returns what the board can tell apart in a sentence, "" where it has no pair to say it of."""
+    found = board.resolution
+    if found is None:
+        return ""
+    least = 2.0 ** (1 - max(pair.n_seeds for pair in board.pairs)) * found.pairs
+    return (
+        f"What it can tell: {found.separated} of {found.pairs} pairs of trained rows "
+        f"({percent(found.separated / found.pairs)}) by a sign-flip test at 5%, corrected for so "
+        f"many (Holm){', which so few seeds cannot pass' if least > 0.05 else ''}; a pair of "
+        f"median spread would show a true difference of {number(found.detectable)} with 80% power, "
+        "uncorrected."
+    )
+
+
 def notes(board: Board) -> list[str]:
     """Returns what is to be said of data and code, and a line for each row that needs one.
 
@@ -122,14 +137,18 @@ def as_table(board: Board) -> str:
         "Interquartile mean over seeds [95% interval]; a row's rank is one more than the number of "
         "rows whose whole interval lies above its own."
     )
-    return "\n".join([protocol_line(board), "", table, "", legend, *notes(board)]) + "\n"
+    lines = [legend, *filter(None, [resolution_line(board)]), *notes(board)]
+    head = [protocol_line(board), *map(printable, board.caveats)]
+    return "\n".join([*head, "", table, "", *lines]) + "\n"
 
 
 def as_markdown(board: Board) -> str:
     """Returns a board with every column, and what they mean, as GitHub renders it."""
     shown = columns(board)
     table = _table(board, shown, "pipe", markdown_text)
-    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board)), table]
+    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board))]
+    parts += [*(f"**{markdown_text(caveat)}**" for caveat in board.caveats), table]
+    parts += filter(None, [markdown_text(resolution_line(board))])
     if notes(board):
         parts.append("\n".join(f"- {markdown_text(note)}" for note in notes(board)))
     parts.append(
@@ -141,7 +160,8 @@ def as_markdown(board: Board) -> str:
 def as_latex(board: Board) -> str:
     """Returns the brief columns as a table of the package booktabs."""
     table = _table(board, [column for column in columns(board) if column.brief], "latex_booktabs")
-    return f"% {protocol_line(board)}\n% needs the package booktabs\n{table}\n"
+    head = "".join(f"% {printable(line)}\n" for line in (protocol_line(board), *board.caveats))
+    return f"{head}% needs the package booktabs\n{table}\n"
 
 
 def as_csv(board: Board) -> str:

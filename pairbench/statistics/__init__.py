@@ -71,6 +71,7 @@ from pairbench.statistics.comparisons import (
 from pairbench.statistics.intervals import (
     Estimate,
     bootstrap,
+    iqm_differences,
     iqm_interval,
     iqm_intervals,
     mean_interval,
@@ -93,6 +94,7 @@ from pairbench.statistics.reliability import (
     risk_across_runs,
     short_term_risk,
 )
+from pairbench.statistics.stopping import decided
 from pairbench.statistics.strengths import bradley_terry, bradley_terry_intervals
 
 __all__ = [
@@ -102,12 +104,14 @@ __all__ = [
     "bradley_terry",
     "bradley_terry_intervals",
     "conditional_value_at_risk",
+    "decided",
     "detectable_shift",
     "differences",
     "dispersion_across_runs",
     "dispersion_across_time",
     "holm",
     "iqm",
+    "iqm_differences",
     "iqm_interval",
     "iqm_intervals",
     "kendall_tau",

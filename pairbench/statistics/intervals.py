@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pairbench.seeding import generator
-from pairbench.statistics.aggregates import Array, numbers, performance_profile
+from pairbench.statistics.aggregates import Array, iqm, numbers, performance_profile
 
 Statistic = Callable[[Sequence[Array]], Array]
 Answer = TypeVar("Answer")
@@ -77,6 +77,7 @@ def widened(
     counts: Sequence[int],
     level: float = 0.95,
     limits: tuple[float, float] = (-np.inf, np.inf),
+    kept: int | None = None,
 ) -> list[Estimate]:
     """Returns small-sample intervals from bootstrap values: see `bootstrap`.
 
@@ -86,11 +87,12 @@ def widened(
         counts: seeds of each stratum, at least two.
         level: nominal coverage.
         limits: the statistics' range, which the intervals are cut to.
+        kept: scores that a mean without tails is of, if fewer than degrees of freedom.
     """
     tail = (1 - level) / 2
     ordered = np.sort(values, axis=1)  # twice as fast as parting it at four places
     lows, highs = _quantile(ordered, tail), _quantile(ordered, 1 - tail)
-    stretch = _stretch(tuple(counts), level)
+    stretch = _stretch(tuple(counts), level, kept)
     found = []
     for estimate, low, high in zip(np.asarray(estimates, dtype=np.float64), lows, highs):
         down = estimate + stretch * min(low - estimate, 0.0)
@@ -132,7 +134,8 @@ def stratified_iqm(
     Tasks weigh the same: where they differ in seeds, the scores of one with fewer are counted more
     often. A resample is held as how often it drew each score, so that a mean without tails is a
     matrix product, and one for all methods whose scores of the tasks lie in one order: of one task,
-    for all methods. An interval depends on the method's own scores alone, in any order.
+    for all methods. An interval depends on the method's own scores alone, in any order. Its degrees
+    of freedom are at most the scores that are not cut.
 
     Raises:
         ValueError: if a task has no seed, or tasks differ in methods.
@@ -148,17 +151,49 @@ def stratified_iqm(
     cut = total // 4
     repeats = np.concatenate([np.full(count, common // count) for count in counts])
     scores = np.concatenate(tables, axis=1)
-    plain = [float(_trimmed(row[None], repeats[:, None], cut)[0, 0]) for row in scores]
+    kept = sum(counts) - 2 * (sum(counts) // 4)
+    if len(counts) == 1:
+        plain = iqm(scores).tolist()
+    else:
+        plain = [float(_trimmed(row[None], repeats[:, None], cut)[0, 0]) for row in scores]
     if min(counts) < 2:
         return [Estimate(estimate, None, None) for estimate in plain]
     if len(counts) == 1:
         values = scores[:, -1:] - np.diff(scores, axis=1) @ _kept_of_one(common, replicates)
-        return widened(plain, values, counts, level)
+        return widened(plain, values, counts, level, kept=kept)
     drawn = np.concatenate(
         [resample_counts(k, count, replicates) for k, count in enumerate(counts)], axis=1
     )
     drawn = np.ascontiguousarray((drawn * repeats).T)
-    return widened(plain, _trimmed(scores, drawn, cut), counts, level)
+    return widened(plain, _trimmed(scores, drawn, cut), counts, level, kept=kept)
+
+
+def iqm_differences(
+    rows: ArrayLike, pairs: Sequence[tuple[int, int]], level: float = 0.95
+) -> list[Estimate]:
+    """Returns iqm(a) - iqm(b) over shared seeds, resampled together, of each pair of rows.
+
+    Args:
+        rows: (M, n) scores, the columns their shared seeds in one order.
+        pairs: numbers of two rows each.
+        level: nominal coverage.
+
+    Raises:
+        ValueError: if there is no seed.
+    """
+    table = numbers(rows)
+    estimates, seeds = iqm(table), table.shape[1]
+    gaps = [float(estimates[a] - estimates[b]) for a, b in pairs]
+    if seeds < 2:
+        return [Estimate(gap, None, None) for gap in gaps]
+    cut = seeds // 4
+    means = _trimmed(table, np.ascontiguousarray(resample_counts(0, seeds, REPLICATES).T), cut)
+    found: list[Estimate] = []
+    for at in range(0, len(pairs), 200):  # 16 MB of differences of resamples at a time
+        first, second = np.array(pairs[at : at + 200], dtype=np.int64).T
+        moved = means[first] - means[second]
+        found += widened(gaps[at : at + 200], moved, [seeds], level, kept=seeds - 2 * cut)
+    return found
 
 
 def mean_interval(
@@ -284,12 +319,12 @@ def student_t_quantile(p: float, df: int) -> float:
     return float(np.sqrt(df) * np.tan(np.interp(p * area[-1], area, angle[::2])))
 
 
-def _stretch(counts: tuple[int, ...], level: float) -> float:
+def _stretch(counts: tuple[int, ...], level: float, kept: int | None = None) -> float:
     upper = (1 + level) / 2
     n = min(counts)
-    df = sum(count - 1 for count in counts)
+    df = min(sum(count - 1 for count in counts), kept or math.inf)
     z = NormalDist().inv_cdf(upper)
-    return student_t_quantile(upper, df) / z * float(np.sqrt(n / (n - 1)))
+    return student_t_quantile(upper, int(df)) / z * float(np.sqrt(n / (n - 1)))
 
 
 @lru_cache(maxsize=8)  # a board asks for the same ones hundreds of times
@@ -373,8 +408,12 @@ def _trimmed(scores: Array, counts: NDArray[np.integer[Any]], cut: int) -> Array
 
 def _kept(counts: NDArray[np.integer[Any]], cut: int, size: int) -> Array:
     """Returns (N - 1, R): the share of each multiset's middle that is at or below each score."""
-    below = np.cumsum(counts[:-1], axis=0, dtype=np.int32)
-    return np.asarray((np.clip(below, cut, cut + size) - cut) / size)
+    below = counts[:-1].astype(np.int32)
+    for k in range(1, len(below)):  # ten times as fast as a cumulative sum along this axis
+        below[k] += below[k - 1]
+    np.clip(below, cut, cut + size, out=below)
+    below -= cut
+    return np.asarray(below / size)
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,7 @@ def test_paired_over_shared_seeds_only() -> None:
     result = compare(records, "a", "b", TASK)
     assert (result.n_seeds, result.seeds) == (3, [1, 2, 3])
     assert result.difference.estimate == pytest.approx(1 / 3, rel=1e-5)
+    assert result.mean_difference.estimate == result.difference.estimate  # of three none is cut
     assert result.p_value == 1.0
     assert "cannot be told apart" in result.conclusion
     assert result.win_rate.estimate == pytest.approx((0.5 + 0.5 + 1.0) / 3, rel=1e-5)
@@ -39,9 +40,9 @@ def test_a_clear_difference() -> None:
     assert result.difference.low > 9 and result.difference.high < 12  # type: ignore[operator]
     assert result.p_value == 2 / 2**8 == 0.0078125
     assert result.conclusion == (
-        "On halfcheetah-v4, 200k steps, a scored higher than b: mean difference 10.5, 95% interval "
-        f"{result.difference.low:.3g} to {result.difference.high:.3g}, 8 shared seeds, sign-flip "
-        "p = 0.0078."
+        "On halfcheetah-v4, 200k steps, a scored higher than b: difference of interquartile means "
+        f"10.5, 95% interval {result.difference.low:.3g} to {result.difference.high:.3g}, 8 shared "
+        "seeds, sign-flip p = 0.0078."
     )
     # Runs of other seeds differ far more than the two rows do.
     assert 0.5 < result.probability_of_improvement.estimate < 0.7
@@ -198,3 +199,24 @@ def test_sides_with_nothing_in_common_are_told_so() -> None:
         compare_sides([record("grpo", 0)], [record("grpo", 0, steps=7)], ("a", "b"))
     with pytest.raises(PairBenchError, match="share no row with a finished seed"):
         compare_sides([record("grpo", 0)], [record("ppo", 1)], ("a", "b"))
+
+
+def test_two_folders_of_other_data_are_refused_and_of_other_code_are_named() -> None:
+    read = {"data": "a" * 64, "source of grpo": "b" * 64}
+    ours = [record("grpo", seed, read=read) for seed in range(3)]
+
+    def theirs(**other: str) -> list[RunRecord]:
+        return [
+            record("grpo", seed, read={**read, **other}, scores=[1.0] * 16) for seed in range(3)
+        ]
+
+    with pytest.raises(PairBenchError) as refused:
+        compare_sides(ours, theirs(data="c" * 64), ("old", "new"))
+    assert str(refused.value) == (
+        "old and new cannot be compared, as the data changed: aaaaaaaa to cccccccc: run both with "
+        "the same"
+    )
+    (found,) = compare_sides(ours, theirs(**{"source of grpo": "d" * 64}), ("old", "new"))
+    assert found.remarks == ["From old to new the source of grpo changed: bbbbbbbb to dddddddd."]
+    assert found.remarks[0] in further(found)
+    assert compare_sides(ours, theirs(), ("old", "new"))[0].remarks == []

@@ -99,10 +99,10 @@ def test_performance_profiles(name: str, seeds: int) -> None:
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_probabilities_of_improvement(shift: float, seeds: int) -> None:
-    """Of rows that share nothing 92 to 98%; of rows whose seeds share 70% never less than that."""
+    """At least 93%; of rows whose seeds share 70%, all of them."""
     stream = generator(seeds, f"test:improvement:{shift}")
     truth = NormalDist().cdf(shift / 2**0.5)
-    for shared, most in ((0.0, 0.98), (0.7, 1.0)):
+    for shared in (0.0, 0.7):
         common = stream.normal(0, shared**0.5, (SAMPLES, seeds))
         a, b = (common + stream.normal(0, (1 - shared) ** 0.5, (SAMPLES, seeds)) for _ in range(2))
         intervals = (
@@ -111,7 +111,7 @@ def test_probabilities_of_improvement(shift: float, seeds: int) -> None:
         )
         share = covered(intervals, truth)
         print(f"improvement shift {shift} shared {shared} {seeds} {share:.3f}")
-        assert 0.92 <= share <= most
+        assert share >= 0.93
 
 
 @pytest.mark.slow

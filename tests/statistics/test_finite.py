@@ -19,12 +19,14 @@ CASES: dict[str, tuple[Any, ...]] = {
     "bradley_terry": (WINS,),
     "bradley_terry_intervals": ([WINS, WINS, WINS],),
     "conditional_value_at_risk": (ROW,),
+    "decided": (ROW,),
     "detectable_shift": (4, 0.8),
     "differences": (ROW,),
     "dispersion_across_runs": (TABLE,),
     "dispersion_across_time": (ROW,),
     "holm": ([0.1, 0.4],),
     "iqm": (ROW,),
+    "iqm_differences": ([ROW, OTHER], ((0, 1),)),
     "iqm_interval": (ROW,),
     "iqm_intervals": (TABLE,),
     "kendall_tau": (ROW, OTHER),
@@ -67,7 +69,7 @@ def test_no_number_may_be_missing(name: str, value: float) -> None:
     arguments = CASES[name]
     call(name)(*arguments)
     for place, argument in enumerate(arguments):
-        if callable(argument) or isinstance(argument, int):
+        if callable(argument) or isinstance(argument, int | tuple):
             continue
         spoilt = np.array(argument, dtype=np.float64)
         for where in (0, spoilt.size - 1):

@@ -20,7 +20,6 @@ import torch
 
 from pairbench.errors import PairBenchError
 from pairbench.language.model_cache import (
-    CARD,
     cache_folder,
     cached,
     file_sha256,
@@ -29,6 +28,7 @@ from pairbench.language.model_cache import (
 )
 from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.tiny import Text, Tiny, tiny_folder, train_tiny
+from pairbench.places import CARD, find
 from pairbench.results.read import MADE_HERE
 from pairbench.results.record import digest
 from pairbench.text import error_line
@@ -96,8 +96,8 @@ def pull(name: str) -> Path:
         )
     if name == "smollm2-135m":
         return _smollm2()
-    if Path(name).is_dir():
-        return Path(name)
+    if Path(place := find(name)).is_dir():
+        return Path(place)
     if folder := _from_hub(name, None):
         return folder
     raise PairBenchError(

@@ -17,9 +17,10 @@ from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.build import Board, Pair
+from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.columns import Column, Interval, columns
 from pairbench.leaderboard.overall import Overall, OverallRow
+from pairbench.leaderboard.pairs import Pair
 from pairbench.leaderboard.rows import CurveBand, Rate, Reward, Row, with_role
 from pairbench.leaderboard.site.names import OVERALL, algorithm_link, run_link
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
@@ -32,6 +33,7 @@ from pairbench.leaderboard.text import (
     middle,
     percent,
     protocol_line,
+    resolution_line,
 )
 from pairbench.registry import get_algorithm
 from pairbench.text import number
@@ -105,20 +107,7 @@ def summary(board: Board) -> list[str]:
         )
     elif first and len(board.ranked) > 1:
         lines.append(f"{first[0].row} leads: its whole interval lies above the next row's.")
-    pairs = [pair for pair in board.pairs if pair.n_seeds > 1]
-    if pairs:
-        apart = sum(not pair.difference.includes_zero for pair in pairs)
-        sure = sum(pair.p_holm <= 0.05 for pair in pairs)
-        told = (
-            f"Of {len(pairs)} pairs of trained rows, {apart} have a difference over shared seeds "
-            f"whose 95% interval leaves out zero; {sure} are below 5% in a sign-flip test "
-            "corrected for so many pairs (Holm)"
-        )
-        least = 2.0 ** (1 - max(pair.n_seeds for pair in pairs)) * len(pairs)
-        lines.append(
-            told + ("; with so few seeds that test can confirm none." if least > 0.05 else ".")
-        )
-    return lines
+    return [*lines, *filter(None, [resolution_line(board)])]
 
 
 def _chart(
