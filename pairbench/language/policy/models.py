@@ -232,6 +232,20 @@ def _from_hub(name: str, revision: str | None, offline: bool = False) -> Path | 
         ) from error
 
 
+CLOCK = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+"""The date that a chat template is told, whatever the day: Llama 3's own where it has no clock."""
+
+
+def without_clock(tokenizer: Any) -> Any:
+    """Returns a tokenizer whose chat template, if it has one, reads no clock."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: CLOCK + text for name, text in template.items()}
+    elif template and "strftime_now" in template:
+        tokenizer.chat_template = CLOCK + template
+    return tokenizer
+
+
 def load_tokenizer(name: str) -> Any:
     """Returns the tokenizer of a model that is not `tiny`, without its weights.
 
@@ -246,7 +260,9 @@ def _tokenizer(name: str, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return without_clock(
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
     except Exception as error:  # transformers raises nearly every kind for bad files
         raise PairBenchError(
             f"the model {name} has no tokenizer that can be read in {folder} "
@@ -310,7 +326,7 @@ def load_classifier(name: str) -> tuple[Any, Any, dict[str, str]]:
             network: Any = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, **options
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            tokenizer = without_clock(AutoTokenizer.from_pretrained(folder, **options))
     except Exception as error:  # transformers raises nearly every kind for bad files
         raise PairBenchError(
             f"the reward model {name} cannot be read as sequence classification from safetensors "
