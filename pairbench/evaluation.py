@@ -25,7 +25,7 @@ class Cost(BaseModel):
         seconds: wall time of the run.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     steps: int = 0
     scores: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pairbench.algorithm import Floor, Method, Needs
 from pairbench.batch import Batch
 from pairbench.evaluation import Cost, Evaluation, Measure
+from pairbench.places import declare
 from pairbench.policy import Policy
 from pairbench.seeding import Streams
 
@@ -25,6 +26,23 @@ class TaskConfig(BaseModel):
     """Settings of a task; part of the identity of every run on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def by_content(self) -> Self:
+        """Returns the settings with what is known by name and content in the place of paths.
+
+        Paths are looked for in fields whose `json_schema_extra` has "place", a list of the words
+        that mean something else there; see `pairbench.places`.
+        """
+        found: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            extra, value = field.json_schema_extra, getattr(self, name)
+            words = extra.get("place") if isinstance(extra, dict) else None
+            if not isinstance(words, list) or not value:
+                continue
+            several = [value] if isinstance(value, str) else value
+            known = tuple(one if one in words else declare(one) for one in several)
+            found[name] = known[0] if isinstance(value, str) else known
+        return self.model_copy(update=found) if found else self
 
 
 class TunableConfig(TaskConfig):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pairbench.errors import PairBenchError
 from pairbench.language.task import LanguageConfig, LanguageTask
+from pairbench.places import PLACE, find
 from pairbench.registry import register_task
 
 
@@ -26,16 +27,19 @@ class PreferenceFile(LanguageTask):
         """A language task's settings, and the file."""
 
         path: str = Field(
-            "", description="a .jsonl, .json, .csv (or .gz of these) or .parquet file"
+            "",
+            description="a .jsonl, .json, .csv (or .gz of these) or .parquet file",
+            json_schema_extra=PLACE,
         )
 
     config: Config
 
     @property
     def source_of_pairs(self) -> str:
-        if not Path(self.config.path).is_file():
+        path = find(self.config.path)
+        if not Path(path).is_file():
             raise PairBenchError(
                 f"preference-file has no file {self.config.path!r}: "
                 "name one with --set preference-file.path=FILE"
             )
-        return self.config.path
+        return path

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"": ROOT / "pairbench", "algorithms.": ROOT / "algorithms", "tasks.": ROOT / "tasks"}
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "text", "seeding", "evaluation", "secrets"}),  # ground
+    frozenset({"errors", "text", "seeding", "evaluation", "places", "secrets"}),  # ground
     frozenset(
         {
             "algorithm", "batch", "objectives", "policy", "registry", "shared", "space", "tabular",

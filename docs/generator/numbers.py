@@ -15,6 +15,7 @@ from typing import Any
 
 import pairbench
 from docs.generator.pages import ROOT, Wrong, filler
+from pairbench.authoring.checks import NAMES
 from pairbench.experiments.tuning.study import Study, Trial, read_study
 from pairbench.statistics import holm, paired_iqm_difference, sign_flip_p_value
 from pairbench.text import number
@@ -485,6 +486,12 @@ def conclusion(board: str, a: str, b: str, task: str) -> str:
     """Returns the first line that `pairbench compare` prints, as a block of text."""
     found = pairbench.compare(pairbench.load_records(ROOT / "results", task).records, a, b, task)
     return f"```text\n{found.conclusion}\n```"
+
+
+@filler
+def checks(board: str) -> str:
+    """Returns what `pairbench check` says last of a method that passes, as a block of text."""
+    return f"```text\n{len(NAMES)} passed, 0 failed, 0 skipped\n```"
 
 
 @filler

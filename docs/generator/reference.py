@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import pairbench
 from docs.generator.numbers import cell, read, table
 from docs.generator.pages import filler
 from pairbench.algorithm import Algorithm, AlgorithmConfig, External, Floor
@@ -36,6 +37,19 @@ def named(kind: type) -> list[str]:
 def tasks() -> list[Any]:
     """Returns the entries of the tasks that PairBench brings."""
     return [entry for entry in listing("task") if entry.origin == "built in"]
+
+
+@filler
+def nouns(board: str) -> str:
+    """Returns every name at the root of the package, where it is from and what it is."""
+    lines = []
+    for name in sorted({*pairbench.__all__} - {"__version__"}):
+        found = getattr(pairbench, name)
+        said = (inspect.getdoc(found) or "").partition("\n")[0]
+        home = pairbench._HOME.get(name, f"pairbench.{name}")
+        if said and (inspect.ismodule(found) or found.__module__.startswith("pairbench")):
+            lines.append([f"`{name}`", f"`{home}`", cell(said)])
+    return table(["name", "from", "what it is"], lines)
 
 
 @filler

@@ -97,6 +97,9 @@ def run(
     for decision in decisions:
         click.echo(decision.said())
     failed = sum(record.status == "failed" for record in records)
+    if records and all(record.status == "skipped" for record in records):
+        why = "; ".join(dict.fromkeys(f"{one.row}: {one.reason}" for one in records))
+        click.echo(f"Nothing was run, since every row was skipped. {why}", err=True)
     if failed:
         click.echo(f"{failed} of {len(records)} runs failed.", err=True)
     return 1 if failed else 0

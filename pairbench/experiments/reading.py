@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
@@ -57,7 +58,7 @@ class Changes:
             if of and (self.ours or of is self.before):
                 lines.append(
                     f"{what}: they are shown apart from runs made now, until one of a row has come "
-                    f"back equal, as by `pairbench reproduce {store.path(of[0])}`"
+                    f"back equal, as by `pairbench reproduce --mark {store.path(of[0])}`"
                 )
         return lines
 
@@ -68,21 +69,13 @@ def look(plan: Plan, records: Iterable[RunRecord], store: Store) -> Changes:
     Where something is out of reach it is left out: runs that need it have said so.
     """
     found = Changes()
-    now: dict[Any, tuple[dict[str, str], set[str]] | None] = {}
+    now: dict[Any, tuple[dict[str, str], set[str]]] = {}
     joined: Joined | None = None
     for record in records:
-        key = (
-            record.algorithm,
-            canonical(record.algorithm_config),
-            record.task,
-            canonical(record.task_config),
-            record.protocol.engine,
-        )
-        if key not in now:
-            now[key] = _read_now(plan, record)
-        if (there := now[key]) is None:
+        try:
+            read, ours = _read_now(plan, record, now)
+        except PairBenchError:
             continue
-        read, ours = there
         then = read_of(record)
         if not Joined().changed(then, read):
             continue
@@ -98,27 +91,43 @@ def look(plan: Plan, records: Iterable[RunRecord], store: Store) -> Changes:
     return found
 
 
-def _read_now(plan: Plan, record: RunRecord) -> tuple[dict[str, str], set[str]] | None:
+def _read_now(
+    plan: Plan, record: RunRecord, known: dict[Any, tuple[dict[str, str], set[str]]]
+) -> tuple[dict[str, str], set[str]]:
     """What a run of a record's settings would read now, and what of it is PairBench's own."""
     from pairbench.training.engine import get_engine  # loads torch
     from pairbench.training.sources import sources  # likewise
 
-    try:
-        method = get_algorithm(record.algorithm)
-        needs = method(method.Config(**record.algorithm_config)).needs
+    method, engine = get_algorithm(record.algorithm), get_engine(record.protocol.engine)
+    needs = method(method.Config(**record.algorithm_config)).needs
+    key = method, engine, record.task, canonical(record.task_config), needs
+    if key not in known:
         (task,) = plan.tasks_of([record])
-        engine = get_engine(record.protocol.engine)
         parts = [part for part in (method, type(task), engine) if part is not None]
         ours = {source_of(p.name) for p in parts if p.__module__.startswith("pairbench.")}
         read = sources(*parts) | dict(task.read(needs))
-    except PairBenchError:
-        return None
-    return read, ours | {source_of("pairbench"), MADE_HERE}
+        known[key] = read, ours | {source_of("pairbench"), MADE_HERE}
+    return known[key]
 
 
 def _joined(store: Store) -> Joined:
     kept = marks(store.root)
     return Joined(load_records(store.root).records if any(m.read for m in kept) else (), kept)
+
+
+def refuse_mixed(records: Iterable[RunRecord], study: Path) -> None:
+    """Refuses to add trials to a study whose own were made by other code, or of other data.
+
+    Raises:
+        PairBenchError: they were; what has changed is named.
+    """
+    store = Store(study)
+    changes = look(Plan([]), records, store)
+    if changed := changes.foreign + changes.ours:
+        raise PairBenchError(
+            f"{_since(changed, store)}: trials of two kinds are not compared, so take another name "
+            "with --study"
+        )
 
 
 def _since(counts: Counter[str], store: Store) -> str:

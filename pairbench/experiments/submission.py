@@ -37,7 +37,6 @@ from pairbench.text import printable
 
 ORIGIN = (
     "started",
-    "source_sha256",
     "python",
     "packages",
     "platform",
@@ -149,6 +148,8 @@ def _incomplete(record: RunRecord) -> Iterator[str]:
     )
     if record.regime != UNTRAINED and not reached:
         yield "it says that it finished, but its cost reaches no limit of its budget"
+    if not record.read:
+        yield "it does not say what code it has read: run it with this PairBench"
     lacks = [name for name in ORIGIN if name not in record.provenance]
     if lacks:
         yield f"its provenance lacks {', '.join(lacks)}: run it with this PairBench"

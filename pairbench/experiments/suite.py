@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
 from pairbench.experiments.settings import parse_targeted, validated
+from pairbench.places import declare
 from pairbench.registry import entries, get_algorithm, get_task, split_task
 from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
@@ -413,7 +414,9 @@ def _resolve(
     about = row.algorithm if row.name == row.algorithm else f"{row.algorithm} (row {row.name})"
     config = validated(algorithm_class.Config, settings, about)
     task_settings = {**variant_settings, **changes.get(base, {}), **changes.get(task, {})}
-    task_config = validated(task_class.Config, task_settings, f"task {task}")
+    task_config = validated(task_class.Config, task_settings, f"task {task}").by_content()
+    if variant and variant not in task_class.variants:
+        task = f"{base}@{declare(variant)}"
     if "adam_eps" not in protocol.model_fields_set:
         protocol = protocol.model_copy(update={"adam_eps": task_class.adam_eps})
     fields = {

@@ -30,6 +30,7 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Measure
 from pairbench.language.data.pairs import Pair, prompt_text
 from pairbench.language.model_cache import cache_folder, file_sha256
+from pairbench.places import find
 from pairbench.text import did_you_mean, error_line
 
 REFUSAL = re.compile(
@@ -201,7 +202,7 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
         PairBenchError: there is no such metric, or it cannot be loaded.
     """
     options = {"keep_in_memory": True, "seed": 0, "cache_dir": str(cache_folder() / "metrics")}
-    path = Path(name)
+    path = Path(find(name))
     try:
         if name in OURS:
             return OURS[name](**options)

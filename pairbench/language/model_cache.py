@@ -13,20 +13,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from pairbench.errors import PairBenchError
+from pairbench.places import CARD, hashes
 from pairbench.results.files import set_aside
 from pairbench.results.read import of_files
-
-CARD = "card.json"
-
-READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
-"""Ends of the names of a model's files that are read."""
 
 
 def cache_folder() -> Path:
@@ -106,18 +101,7 @@ def read_of_folder(folder: Path) -> dict[str, str]:
     """Returns what a model's folder is known by: its revision, in the hub's cache, or its files."""
     if folder.parent.name == "snapshots":  # the hub's cache names a folder by its revision
         return {"model": folder.name}
-    hashes = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in READ and path.name != CARD and path.is_file():
-            about = path.stat()
-            hashes[path.name] = _sha256(path, about.st_mtime_ns, about.st_size)
-    return of_files(hashes)
-
-
-@cache
-def _sha256(path: Path, changed: int, size: int) -> str:
-    """As `file_sha256`, once in a process for a file that stays as it is."""
-    return file_sha256(path)
+    return of_files(hashes(folder))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pairbench.language.judges.panel import (
     judged,
     oracle,
 )
+from pairbench.places import NAMED, PLACE
 from pairbench.results.record import digest
 from pairbench.seeding import Streams
 from pairbench.task import Task
@@ -86,7 +87,11 @@ def _unset(value: object) -> bool:
 class LanguageConfig(TeacherConfig):
     """Settings of a language task; those of the teacher's noise are inherited."""
 
-    model: str = Field("tiny", description="tiny, smollm2-135m, a hub id or a folder")
+    model: str = Field(
+        "tiny",
+        description="tiny, smollm2-135m, a hub id or a folder",
+        json_schema_extra={"place": ["tiny", "smollm2-135m"]},
+    )
     sft_steps: int = Field(2200, ge=1, description="most gradient steps that make the model tiny")
     prompt_tokens: int = Field(64, ge=1, description="prompts are cut to so many, on the left")
     completion_tokens: int = Field(24, ge=1, description="most tokens of a completion")
@@ -108,13 +113,17 @@ class LanguageConfig(TeacherConfig):
         None,
         description="a reward model (sequence classification: hub id or folder) as proxy judge",
         exclude_if=_unset,
+        json_schema_extra=PLACE,
     )
-    gold: str | None = Field(None, description="one as gold judge", exclude_if=_unset)
+    gold: str | None = Field(
+        None, description="one as gold judge", exclude_if=_unset, json_schema_extra=PLACE
+    )
     micro_rows: int | None = Field(None, ge=1, description="rows computed at a time; None: all")
     metrics: tuple[str, ...] = Field(
         (),
         description="further metrics of `evaluate`: exact_match, module:Class or a script's path",
         exclude_if=_unset,
+        json_schema_extra={"place": ["exact_match"]},
     )
 
     @property
@@ -158,7 +167,7 @@ class LanguageTask(Task):
         Such a model is pretrained, so it takes the algorithms' presets for SmolLM2-135M.
         """
         listed = super().variant(name)
-        if listed is None and ("/" in name or Path(name).is_dir()):
+        if listed is None and ("/" in name or NAMED.fullmatch(name) or Path(name).is_dir()):
             return PRETRAINED, {**cls.variants[PRETRAINED], "model": name}
         return listed
 

@@ -138,14 +138,16 @@ def as_table(board: Board) -> str:
         "rows whose whole interval lies above its own."
     )
     lines = [legend, *filter(None, [resolution_line(board)]), *notes(board)]
-    return "\n".join([protocol_line(board), "", table, "", *lines]) + "\n"
+    head = [protocol_line(board), *map(printable, board.caveats)]
+    return "\n".join([*head, "", table, "", *lines]) + "\n"
 
 
 def as_markdown(board: Board) -> str:
     """Returns a board with every column, and what they mean, as GitHub renders it."""
     shown = columns(board)
     table = _table(board, shown, "pipe", markdown_text)
-    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board)), table]
+    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board))]
+    parts += [*(f"**{markdown_text(caveat)}**" for caveat in board.caveats), table]
     parts += filter(None, [markdown_text(resolution_line(board))])
     if notes(board):
         parts.append("\n".join(f"- {markdown_text(note)}" for note in notes(board)))
@@ -158,7 +160,8 @@ def as_markdown(board: Board) -> str:
 def as_latex(board: Board) -> str:
     """Returns the brief columns as a table of the package booktabs."""
     table = _table(board, [column for column in columns(board) if column.brief], "latex_booktabs")
-    return f"% {protocol_line(board)}\n% needs the package booktabs\n{table}\n"
+    head = "".join(f"% {printable(line)}\n" for line in (protocol_line(board), *board.caveats))
+    return f"{head}% needs the package booktabs\n{table}\n"
 
 
 def as_csv(board: Board) -> str:

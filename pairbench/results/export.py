@@ -147,7 +147,7 @@ def export(records: Sequence[RunRecord], results: Path, to: str, out: str) -> tu
         writer = WRITERS[to](out)
     except ImportError as error:
         raise PairBenchError(
-            f"the export to {to} needs its package ({error}): pip install {to}"
+            f"the export to {to} needs its package ({error}): pip install 'pairbench[track]'"
         ) from error
     series = load_series(results, finished)
     store = Store(results)

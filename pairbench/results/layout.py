@@ -44,6 +44,10 @@ TUNING = "tuning"
 """Folder of the studies of `pairbench tune`, each with a results folder of its own."""
 
 
+DEEPEST = 16
+"""Folders within folders in which records are looked for: ours lie in the second."""
+
+
 LEFTOVER = re.compile(
     r"\.([0-9a-f]{16}(\.failed-\d+)?(\.texts)?\.(json|parquet|safetensors)|\.pid\.lock|driver\.json)\.\d+\.tmp"
 )
@@ -76,6 +80,9 @@ def record_files(folder: Path) -> Iterator[Path]:
             continue
         found = [str(place)] if place.suffix == ".json" else []
         for inside, folders, files in os.walk(place) if not place.is_symlink() else ():
+            if inside.count(os.sep) - str(place).count(os.sep) >= DEEPEST:
+                found += [os.path.join(inside, name) for name in folders[:1]]
+                folders.clear()
             found += [
                 os.path.join(inside, name)
                 for name in (*files, *folders)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pairbench.results.files import read_untrusted, strict_json
+from pairbench.results.layout import folder_name
 from pairbench.results.record import SCHEMA_VERSION, RunRecord
+
+LONGEST_NAME = 200
+"""Bytes of a name that is a folder's: file systems take 255, some less."""
+
+THREADS = ("torch_threads", "simulation_threads")
+
+PROVENANCE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("started", "git_commit", "source_sha256", "python"), (str,)),
+    **dict.fromkeys(("platform", "cpu", "device"), (str,)),
+    **dict.fromkeys(("cores", *THREADS), (int,)),
+    **dict.fromkeys(("packages", "task"), (dict,)),
+}
+"""What its entries are that somebody reads here, where they are set."""
 
 
 class Unreadable(Exception):
@@ -61,7 +76,7 @@ def parse_record(data: bytes | str, name: str) -> RunRecord:
             "the newest that this PairBench reads"
         )
     try:
-        record = RunRecord.model_validate(raw)
+        record = RunRecord.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -69,4 +84,26 @@ def parse_record(data: bytes | str, name: str) -> RunRecord:
         raise Unreadable(f"{where}: {message}" if where else message) from error
     if not name.startswith(record.identity[:16]):
         raise Unreadable("its name is not that of its identity")
+    if flaw := next(_flaws(record), None):
+        raise Unreadable(flaw)
     return record
+
+
+def _flaws(record: RunRecord) -> Iterator[str]:
+    """What no record of ours is like, and what readers need not expect."""
+    for name in (record.algorithm, record.task):
+        if len(name) > 50 and len(folder_name(name).encode()) > LONGEST_NAME:
+            yield f"the name {name[:40]}... has more than {LONGEST_NAME} bytes"
+    if record.evaluation is not None:
+        lengths = {len(scores) for scores in record.evaluation.scores.values()}
+        if not lengths or 0 in lengths:
+            yield "its evaluation has no scores"
+    if any(number < 0 for number in vars(record.cost).values()):
+        yield "it says that it cost less than nothing"
+    for key, kinds in PROVENANCE.items():
+        value = record.provenance.get(key)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            yield f"provenance.{key} is no {' or '.join(kind.__name__ for kind in kinds)}"
+    for threads in (record.provenance.get(key, 1) for key in THREADS):
+        if not 0 < (threads or 1) <= 2**16:
+            yield f"it had {threads} threads"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +41,6 @@ def provenance(threads: int, *parts: type[Method] | type[Task] | type[Engine]) -
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": commit,
         "git_changed": changed,
-        "source_sha256": source_sha256(),
         "python": platform.python_version(),
         "packages": {name: version for name in sorted(names) if (version := _version(name))},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -62,22 +59,6 @@ def code_version(origin: Mapping[str, Any], read: Mapping[str, str]) -> dict[str
     """
     names = ("python", "packages", "cpu", "torch_threads")
     return {"read": dict(read), **{name: origin[name] for name in names}}
-
-
-@cache
-def source_sha256() -> str:
-    """Returns the SHA-256 (hex) of every Python file of the package, names included."""
-    total = hashlib.sha256()
-    for folder in FOLDERS:
-        root = Path(__file__).resolve().parent.parent
-        if folder != "pairbench":  # beside the package in a checkout, inside it once installed
-            root = root / folder if (root / folder).is_dir() else root.parent / folder
-        for file in sorted(root.rglob("*.py")):
-            name = file.relative_to(root).as_posix()
-            if folder == "pairbench" and name.split("/")[0] in FOLDERS:
-                continue
-            total.update(f"{folder}/{name}\0".encode() + file.read_bytes() + b"\0")
-    return total.hexdigest()
 
 
 def _version(name: str) -> str | None:

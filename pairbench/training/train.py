@@ -12,6 +12,7 @@ import torch
 from pairbench.algorithm import Algorithm, External, Floor, Method
 from pairbench.errors import DivergedError, PairBenchError
 from pairbench.evaluation import Cost
+from pairbench.places import named
 from pairbench.policy import Policy
 from pairbench.registry import get_algorithm, get_task
 from pairbench.results.record import Failure, RunRecord, RunSpec, Stability
@@ -108,6 +109,8 @@ def train(
                 "lower contexts, group_size or --workers, or the task's rows at a time"
             )
         failure = Failure(kind=kind, message=message, iteration=at)
+    if failure:
+        failure = failure.model_copy(update={"message": named(failure.message)})
     record = RunRecord(
         identity=spec.identity,
         **spec.model_dump(),

@@ -272,6 +272,14 @@ def test_the_verbs_are_in_python_too(results: Path) -> None:
         pairbench.nothing  # noqa: B018
 
 
+def test_runs_of_skipped_rows_alone_say_so(call) -> None:  # type: ignore[no-untyped-def]
+    found = call(
+        *["run", "--algorithms", "sb3-ppo", "--tasks", "preference-bandit", "--budget-steps", "9"]
+    )
+    assert found.status == 0
+    assert "Nothing was run, since every row was skipped. sb3-ppo: " in found.err
+
+
 EXTRAS = (
     "accelerate datasets evaluate gguf imageio matplotlib obstore optuna peft ray requests "
     "stable_baselines3 submitit tensorboard tokenizers tomli_w transformers trl wandb"

@@ -107,12 +107,12 @@ def test_runs_of_before_sources_were_recorded_are_kept_apart_until_one_is_made_a
     rewritten(tmp_path, made, schema_version=2, read={})
     _, said = run(tmp_path, "0-1", "reference")
     assert said.startswith(f"1 of the runs found in {tmp_path} were made before sources were recor")
-    assert "pairbench reproduce " in said
+    assert "pairbench reproduce --mark " in said
     records = load_records(tmp_path).records
     parts = build(records)
     assert len(parts) == 2 and all(len(board.identities) == 1 for board in parts)
     assert "source of preference-bandit not recorded" in str([b.notes for b in parts])
-    (verdict,) = pairbench.reproduce([made.identity[:16]], tmp_path)
+    (verdict,) = pairbench.reproduce([made.identity[:16]], tmp_path, mark=True)
     assert verdict.verdict == "equal" and "not recorded to" in verdict.changed[0]
     (board,) = build(records, marks=marks(tmp_path))
     assert board.rows[0].n_seeds == 2 and board.notes == []
@@ -127,7 +127,7 @@ def test_a_change_of_pairbench_itself_is_said_and_stops_nothing(tmp_path: Path) 
     (again,), said = run(tmp_path, "0", "reference")
     assert again.weights_sha256 == made.weights_sha256
     assert said.startswith("the source of pairbench changed: ffffffff to ")
-    assert "pairbench reproduce " in said
+    assert "pairbench reproduce --mark " in said
     rewritten(tmp_path, made, read={**made.read, "data": "f" * 64})
     assert run(tmp_path, "0", "reference")[1] == ""  # the task reads none
 

@@ -237,8 +237,8 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "other curve": (other_curve, "the last point of its curve is not its final reward"),
     "not spent": (less_cost, "its cost reaches no limit of its budget"),
     "no source": (
-        lambda path: rewritten(path, provenance=provenance(path, source_sha256=None, cpu=None)),
-        "its provenance lacks source_sha256, cpu",
+        lambda path: rewritten(path, provenance=provenance(path, python=None, cpu=None)),
+        "its provenance lacks python, cpu",
     ),
     "a path": (elsewhere("/home/somebody/data"), "names a place on a machine: '/home/somebody"),
     "a short path": (elsewhere("read from /data"), "provenance.task.data names a place"),
@@ -295,9 +295,8 @@ def test_committed_records_would_pass_but_for_what_older_ones_lack() -> None:
     records = load_records(results).records
     found = submit.look([store.path(record) for record in records], results)
     problems = {problem for one in found for problem in one.problems}
-    assert problems <= {"its provenance lacks source_sha256: run it with this PairBench"}
-    newer = [one for one in found if one.record and "source_sha256" in one.record.provenance]
-    assert newer and not any(one.problems for one in newer)
+    assert problems <= {"it does not say what code it has read: run it with this PairBench"}
+    assert not any(one.problems for one in found if one.record and one.record.read)
 
 
 def test_the_same_run_twice_is_one_too_many(mine: Path, tmp_path: Path) -> None:
@@ -411,7 +410,7 @@ class NoLauncher:
     [
         (["cpu: a -> b", "packages.torch: 1 -> 2"], "close", True),
         (["cpu: a -> b"], "different", False),
-        (["cpu: a -> b", "source_sha256: a -> b"], "close", False),
+        (["cpu: a -> b", "the source of grpo changed: a to b"], "close", False),
         (["packages.pairbench: 1 -> 2"], "close", False),
         ([], "close", False),
     ],

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("transformers", reason="the extra language is not installed")
 pytest.importorskip("evaluate", reason="the extra language is not installed")
@@ -36,6 +38,8 @@ from pairbench.language.metrics import load_metric
 from pairbench.language.policy.encoding import answer_ids
 from pairbench.language.policy.policy import LanguagePolicy
 from pairbench.language.session import LanguageSession
+from pairbench.leaderboard import build
+from pairbench.leaderboard.compare import compare_sides
 from pairbench.registry import get_algorithm, get_task
 from pairbench.results.folder import Store
 from pairbench.results.record import RunRecord, RunSpec
@@ -372,16 +376,18 @@ def test_what_cannot_run_says_why() -> None:
         task.begin(cls(cls.Config(contexts=500, group_size=2)), Streams(0))
 
 
-def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> None:
-    path = tmp_path / "mine.jsonl"
+def test_a_file_is_known_by_its_content_and_never_by_its_path(tmp_path: Path) -> None:
+    """Field cases f18 and f19: one file at two paths is one, two files at one path are two."""
 
-    def go(word: str) -> list[RunRecord]:
+    def go(folder: str, word: str) -> RunRecord:
+        path = tmp_path / folder / "mine.jsonl"
+        path.parent.mkdir(exist_ok=True)
         rows = [
             {"prompt": f"Say {n}", "chosen": f"{n} {word}", "rejected": "no"} for n in range(60)
         ]
         path.write_text("\n".join(map(json.dumps, rows)))
         settings = {**SMALL, "path": str(path)}
-        return run(
+        (record,) = run(
             algorithms=["reference"],
             tasks=["preference-file"],
             budget={"gradient_steps": 1},
@@ -390,12 +396,57 @@ def test_results_of_other_data_are_not_taken_for_this_datas(tmp_path: Path) -> N
             results=tmp_path / "results",
             workers=1,
         )
+        return record
 
-    (first,) = go("yes")
+    first = go("here", "yes")
     assert first.status == "finished", first.reason
-    assert go("yes") == [first]
-    with pytest.raises(PairBenchError, match="the data changed: "):
-        go("maybe")
+    assert first.task_config["path"].startswith("mine.jsonl+")
+    assert set(first.read) == {
+        "source of pairbench", "source of reference", "source of preference-file", "data",
+        "model trained here",
+    }  # fmt: skip
+    assert go("there", "yes") == first
+    other = go("here", "maybe")
+    assert other.identity != first.identity and other.read["data"] != first.read["data"]
+    assert len(build([first, other])) == 2
+    with pytest.raises(PairBenchError, match="no board in common"):
+        compare_sides([first], [other], ("A", "B"))
+    for file in (tmp_path / "results").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+
+
+def test_weights_replaced_in_a_folder_are_another_model(tmp_path: Path, trained: Path) -> None:
+    """Field case f01: the weights of a folder are replaced between two calls."""
+    folder = Path(shutil.copytree(trained, tmp_path / "m"))
+    (folder / "card.json").unlink()
+    pairs = tmp_path / "mine.jsonl"
+    rows = [{"prompt": f"Say {n}", "chosen": f"{n} it is", "rejected": "no"} for n in range(60)]
+    pairs.write_text("\n".join(map(json.dumps, rows)))
+    task = f"preference-file@{folder}"
+    settings = {"path": str(pairs), "evaluation_prompts": 4}
+
+    def go() -> RunRecord:
+        (record,) = run(
+            algorithms=["reference"], tasks=[task], budget={"gradient_steps": 1},
+            protocol={"evaluations": 1, "probes": 0}, results=tmp_path / "results", workers=1,
+            overrides=[f"{task}.{k}={json.dumps(v)}" for k, v in settings.items()],
+        )  # fmt: skip
+        assert record.status == "finished", record.reason
+        return record
+
+    first = go()
+    assert first.task.startswith("preference-file@m+") and first.task_config["model"] in first.task
+    tensors = load_file(folder / "model.safetensors")
+    save_file({k: v + 0.01 for k, v in tensors.items()}, folder / "model.safetensors",
+              {"format": "pt"})  # fmt: skip
+    second = go()
+    assert second.task != first.task and second.weights_sha256 != first.weights_sha256
+    assert second.read["model"] != first.read["model"]
+    assert second.read["tokenizer"] == first.read["tokenizer"]
+    assert len(build([first, second])) == 2
+    assert go() == second
+    for file in (tmp_path / "results").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text()
 
 
 def test_a_file_of_pairs_trains_offline_methods_alone(tmp_path: Path) -> None:
@@ -502,7 +553,7 @@ def test_any_model_is_a_variant_and_keeps_its_results_in_the_folder(tmp_path: Pa
         overrides=["toy-dialogue.completion_tokens=4", "grpo.group_size=2", "grpo.contexts=2",
                    "toy-dialogue.evaluation_prompts=4"],
     ).specs  # fmt: skip
-    assert spec_.task_config["model"] == str(folder)
+    assert spec_.task_config["model"].startswith("model+")
     assert (
         spec_.algorithm_config["lr"] == get_algorithm("grpo").presets["language@smollm2-135m"]["lr"]
     )

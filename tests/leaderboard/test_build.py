@@ -9,7 +9,7 @@ import pytest
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Cost
-from pairbench.leaderboard import Board, build, compare
+from pairbench.leaderboard import Board, build, compare, render
 from pairbench.leaderboard.build import budget_label
 from pairbench.leaderboard.columns import columns
 from pairbench.leaderboard.text import as_markdown, as_table, resolution_line
@@ -440,6 +440,8 @@ def test_a_demonstration_says_so_and_ranks_nobody() -> None:
     (board,) = build(shown)
     assert board.ranked == [] and all(row.reward for row in board.rows)
     assert board.caveats[0] == f"A demonstration, without ranks: {why}."
+    for form in ("table", "markdown", "latex", "html"):
+        assert board.caveats[0] in render(board, form)
 
 
 def test_committed_runs_of_smollm2_are_a_demonstration() -> None:

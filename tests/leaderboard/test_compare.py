@@ -199,3 +199,24 @@ def test_sides_with_nothing_in_common_are_told_so() -> None:
         compare_sides([record("grpo", 0)], [record("grpo", 0, steps=7)], ("a", "b"))
     with pytest.raises(PairBenchError, match="share no row with a finished seed"):
         compare_sides([record("grpo", 0)], [record("ppo", 1)], ("a", "b"))
+
+
+def test_two_folders_of_other_data_are_refused_and_of_other_code_are_named() -> None:
+    read = {"data": "a" * 64, "source of grpo": "b" * 64}
+    ours = [record("grpo", seed, read=read) for seed in range(3)]
+
+    def theirs(**other: str) -> list[RunRecord]:
+        return [
+            record("grpo", seed, read={**read, **other}, scores=[1.0] * 16) for seed in range(3)
+        ]
+
+    with pytest.raises(PairBenchError) as refused:
+        compare_sides(ours, theirs(data="c" * 64), ("old", "new"))
+    assert str(refused.value) == (
+        "old and new cannot be compared, as the data changed: aaaaaaaa to cccccccc: run both with "
+        "the same"
+    )
+    (found,) = compare_sides(ours, theirs(**{"source of grpo": "d" * 64}), ("old", "new"))
+    assert found.remarks == ["From old to new the source of grpo changed: bbbbbbbb to dddddddd."]
+    assert found.remarks[0] in further(found)
+    assert compare_sides(ours, theirs(), ("old", "new"))[0].remarks == []

@@ -27,8 +27,9 @@ from pairbench.experiments.launch.base import (
 )
 from pairbench.experiments.launch.cluster import Handed, Remote
 from pairbench.experiments.launch.worker import decode, encode, perform
+from pairbench.places import PLACES
 
-FORWARDED = ("PAIRBENCH_DATA", "HF_HOME", "HF_HUB_OFFLINE")
+FORWARDED = ("PAIRBENCH_DATA", PLACES, "HF_HOME", "HF_HUB_OFFLINE")
 """Variables of this process that the tasks get, where they are set."""
 
 

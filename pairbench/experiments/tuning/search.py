@@ -13,6 +13,7 @@ from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import Execution, Launcher
 from pairbench.experiments.progress import Monitor
+from pairbench.experiments.reading import refuse_mixed
 from pairbench.experiments.runner import execute
 from pairbench.experiments.settings import validated
 from pairbench.experiments.suite import Plan, Row, Suite, expand, load_suite, parse_seeds, select
@@ -300,12 +301,17 @@ class _Work:
         _write(self.path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
     def recover(self) -> list[str]:
-        """Takes down the runs that ended before a kill; returns what cannot be read."""
-        self.note(read_records(self.folder))
-        if not self.runs.root.is_dir():
-            return []
-        records, problems = load_records(self.runs.root)
-        self.note(records)
+        """Takes down the runs that ended before a kill; returns what cannot be read.
+
+        Raises:
+            PairBenchError: runs of the study had other code or data than are within reach now.
+        """
+        kept, problems = read_records(self.folder), list[str]()
+        if self.runs.root.is_dir():
+            records, problems = load_records(self.runs.root)
+            kept += records
+        refuse_mixed((record for record in kept if record.status == "finished"), self.folder)
+        self.note(kept)
         return problems
 
     def next(self) -> Plan | None:

@@ -51,15 +51,15 @@ class Table:
 
     @cached_property
     def _cumulative(self) -> Tensor:
-        return self.log.exp().cumsum(1)
+        """(X K,) cumulative probabilities, each context's from its own number to the next."""
+        upper = self.log.exp().cumsum(1)
+        return (upper / upper[:, -1:] + torch.arange(len(upper)).unsqueeze(1)).view(-1)
 
     def sample(self, contexts: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draws a response for each context number (B,), as `SmallLlama.sample` does."""
-        draws = torch.from_numpy(generator.random(len(contexts))).unsqueeze(1)
-        cumulative = self._cumulative[contexts]
-        target = draws.clamp_max(1 - 1e-12) * cumulative[:, -1:]
-        numbers = torch.searchsorted(cumulative, target, right=True).squeeze(1)
-        responses = self.space.responses[numbers]
+        draws = torch.from_numpy(generator.random(len(contexts))).clamp_max(1 - 1e-12)
+        numbers = torch.searchsorted(self._cumulative, contexts + draws, right=True)
+        responses = self.space.responses[numbers % self.log.shape[1]]
         return responses, self.dist(contexts, responses)
 
     def enumerate(self) -> Tensor:

@@ -20,7 +20,6 @@ import torch
 
 from pairbench.errors import PairBenchError
 from pairbench.language.model_cache import (
-    CARD,
     cache_folder,
     cached,
     file_sha256,
@@ -29,6 +28,7 @@ from pairbench.language.model_cache import (
 )
 from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.tiny import Text, Tiny, tiny_folder, train_tiny
+from pairbench.places import CARD, find
 from pairbench.results.read import MADE_HERE
 from pairbench.results.record import digest
 from pairbench.text import error_line
@@ -90,8 +90,8 @@ def pull(name: str) -> Path:
         )
     if name == "smollm2-135m":
         return _smollm2()
-    if Path(name).is_dir():
-        return Path(name)
+    if Path(place := find(name)).is_dir():
+        return Path(place)
     if folder := _from_hub(name, None):
         return folder
     raise PairBenchError(
@@ -226,6 +226,20 @@ def _from_hub(name: str, revision: str | None, offline: bool = False) -> Path | 
         ) from error
 
 
+CLOCK = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+"""The date that a chat template is told, whatever the day: Llama 3's own where it has no clock."""
+
+
+def without_clock(tokenizer: Any) -> Any:
+    """Returns a tokenizer whose chat template, if it has one, reads no clock."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: CLOCK + text for name, text in template.items()}
+    elif template and "strftime_now" in template:
+        tokenizer.chat_template = CLOCK + template
+    return tokenizer
+
+
 def _read(name: str, folder: Path) -> LanguageModel:
     """Returns the model in `folder`, with safetensors only and no code of its own."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -241,7 +255,7 @@ def _read(name: str, folder: Path) -> LanguageModel:
             f"safetensors in {folder} ({error_line(error)}): give another model"
         ) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = without_clock(AutoTokenizer.from_pretrained(folder, **options))
     except Exception as error:  # likewise
         raise PairBenchError(
             f"the model {name} has no tokenizer that can be read in {folder} "
@@ -285,7 +299,7 @@ def load_classifier(name: str) -> tuple[Any, Any, dict[str, str]]:
             network: Any = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, **options
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            tokenizer = without_clock(AutoTokenizer.from_pretrained(folder, **options))
     except Exception as error:  # transformers raises nearly every kind for bad files
         raise PairBenchError(
             f"the reward model {name} cannot be read as sequence classification from safetensors "

@@ -31,6 +31,7 @@ from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform
+from pairbench.training import sources
 from pairbench.training.train import train
 from tests.support.study_series import read_series
 
@@ -96,6 +97,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A study of twelve trials of two rows and one seed, two of them by the estimator."""
     results = tmp_path_factory.mktemp("whole")
     return results, search(results, trials=DRAWN + 2, seeds=[1000])
+
+
+def test_trials_of_other_code_are_named_and_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(tmp_path, trials=1, seeds=[1000])
+    before = sources.sources
+
+    def edited(*parts: Any) -> dict[str, str]:
+        found = before(*parts)
+        return found | ({"source of dpo": "f" * 64} if "source of dpo" in found else {})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "sources", edited)
+        with pytest.raises(PairBenchError, match=r"^the source of dpo changed: \w+ to ffffffff "):
+            search(tmp_path, trials=2, seeds=[1000])
+    assert search(tmp_path, trials=2, seeds=[1000]).study.rows["dpo"].trials[1].value is not None
 
 
 # what is searched

@@ -52,6 +52,18 @@ def test_a_model_needs_no_pad_token(trained: Path, tmp_path: Path) -> None:
     LanguagePolicy(model.model, model.eos)
 
 
+def test_a_chat_template_reads_no_clock(trained: Path, tmp_path: Path) -> None:
+    template = (
+        "{%- if strftime_now is defined %}{{ strftime_now('%Y %j %H %f') }} {% endif %}"
+        "{{ messages[0]['content'] }}"
+    )
+    folder = Path(shutil.copytree(trained, tmp_path / "model"))
+    (folder / "chat_template.jinja").write_text(template)
+    tokenizer = load_model(str(folder)).tokenizer
+    told = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert told == "26 Jul 2024 Hi"
+
+
 def test_a_model_without_an_end_of_sequence_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = edited(trained, tmp_path / "model", "tokenizer_config.json", eos_token=None)
     with pytest.raises(PairBenchError, match="no end-of-sequence token"):

@@ -81,7 +81,13 @@
     }
     if (run.curve.length > 1) {
       add(root, "h2", {}, "Learning curve");
-      picture(add(root, "div", { class: "curve" }), run.curve.map((point) => point[3]));
+      const curve = add(root, "div", { class: "curve" }), rewards = run.curve.map((point) => point[3]);
+      const ends = [Math.max(...rewards), Math.min(...rewards)].map(number);
+      add(curve, "span", { class: "interval high" }, ends[0]);
+      add(curve, "span", { class: "interval low" }, ends[1]);
+      picture(curve, rewards);
+      const below = add(curve, "span", { class: "interval ends" });
+      for (const text of [number(run.curve[0][0]), `${run.ways[0]} against ${board.unit}`, number(run.curve.at(-1)[0])]) add(below, "span", {}, text);
       const table = add(add(root, "div", { class: "wide", role: "region", "aria-label": "Learning curve", tabindex: 0 }), "table");
       const head = add(add(table, "thead"), "tr");
       for (const title of [board.unit, "labels", "updates", ...run.ways]) add(head, "th", { scope: "col" }, title);
