@@ -84,6 +84,7 @@ def run(
                 monitor=monitor,
                 decide=decide or asked["algorithms"],
                 max_seeds=max_seeds,
+                at_once=max((asked["execution"].workers or 1) // 2, 1),
                 **asked,
             )
         else:
