@@ -27,7 +27,9 @@ class Distilled(Algorithm):
     """
 
     source = "none: an end of the scale, not a method"
-    presets: ClassVar[Presets] = {"exact": shared.EXACT}
+    presets: ClassVar[Presets] = {
+        "exact": {**shared.EXACT, "contexts": 64, "group_size": 2, "lr": 2e-3}
+    }
     untuned = "it is a yardstick"
     config: Algorithm.Config
 

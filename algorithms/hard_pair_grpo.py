@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from pairbench import (
     Loss,
     Needs,
     PolicyOutput,
+    Presets,
     Signal,
     log_uniform,
     objectives as o,
@@ -54,9 +55,10 @@ class HardPairGRPO(Algorithm):
         "Presets fit KL(q || p) and not the paper's KL(p || q), move delta_0 = .8 / G without "
         "decay (the paper: .02, decay .98), and set the hinge in at .05 (the paper: .01)."
     )
-    presets = shared.presets(
-        {**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET, exact=TARGET
-    )
+    presets: ClassVar[Presets] = {
+        **shared.presets({**TARGET, "kappa": 1.0}, language=TARGET, tabular=TARGET, exact=TARGET),
+        "exact@comparisons": {"mode": "disjoint-pairs"},
+    }
     spaces = shared.spaces(
         {
             "delta_0": uniform(0.2, 0.95),
@@ -86,7 +88,7 @@ class HardPairGRPO(Algorithm):
         kappa: float = Field(
             0.0, ge=0, le=1, description="exponent of the length that divides them"
         )
-        mode: Literal["all-pairs", "best-worst"] = Field(
+        mode: Literal["all-pairs", "best-worst", "disjoint-pairs"] = Field(
             "all-pairs", description="pairs that make the flow f"
         )
         fit: o.Fit = Field("reverse", description="KL(q || p) forward, KL(p || q) reverse")

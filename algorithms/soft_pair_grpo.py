@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from pairbench import (
     Field,
     Needs,
     PolicyOutput,
+    Presets,
     Signal,
     objectives as o,
     register_algorithm,
@@ -35,7 +36,10 @@ class SoftPairGRPO(GRPO):
         "A member of several pairs receives its mean reward, and the clip range is .2: the "
         "paper is silent on both."
     )
-    presets = shared.presets({"log_std_floor": -20.0}, critic_free={"log_std_floor": None})
+    presets: ClassVar[Presets] = {
+        **shared.presets({"log_std_floor": -20.0}, critic_free={"log_std_floor": None}),
+        "exact@comparisons": {"pairing": "disjoint-pairs"},
+    }
     spaces = shared.spaces({**shared.CLIPS, "beta": shared.KL_WEIGHT})
 
     class Config(GRPO.Config):

@@ -50,10 +50,11 @@ class ExactRLHF(Task):
     stood when it drew. A method that can do neither has no anchor, and is skipped.
 
     Under `feedback="scores"` methods are told r, or which of two is larger. Under "comparisons" all
-    learn from noisy comparisons of two responses, and a score is the mean of a response's own in
-    its group (alone, with another to the same context), each +-2 temperatures, by the link's slope
-    where both are equal. Offline pairs are draws of the reference. `mistake` turns answers round;
-    a score it turns to -r. At .5 nothing can be learned from either, but that moving costs.
+    learn from noisy comparisons of two responses, one for every two of them. A score is a
+    response's own answer, against another of its group (alone, against another to the same
+    context): +-2 temperatures, by the link's slope where both are equal. Offline pairs are draws of
+    the reference. `mistake` turns answers round; a score it turns to -r. At .5 nothing can be
+    learned from either, but that moving costs.
 
     A step is a symbol of a response that was drawn or read.
     """
@@ -99,6 +100,11 @@ class ExactRLHF(Task):
         beta: float = Field(0.5, gt=0, description="price of a nat of KL, in units of reward")
         feedback: Literal["scores", "comparisons"] = Field(
             "scores", description="what all methods learn from"
+        )
+        queries: Literal["disjoint-pairs", "all-pairs"] = Field(
+            "disjoint-pairs",
+            description="pairs of a group that are compared to make scores; disjoint, all methods "
+            "have one answer for two responses",
         )
         pairs: int = Field(19_200, ge=1, description="offline pairs, drawn from the reference")
         covered: Literal["all", "random", "better", "worse", "prefix"] = Field(
@@ -288,12 +294,13 @@ class ExactSession(Session):
                 score = np.where(draw.random(score.shape) < config.mistake, -score, score)
             score = score if price is None else score - price
         else:
-            fellows = max(2, self.sizes.group_size)
+            fellows, asked = max(2, self.sizes.group_size), config.queries
             costs = None if price is None else price.reshape(-1, fellows)
-            answers = teacher.ask(reward.reshape(-1, fellows), "all-pairs", draw, price=costs)
+            answers = teacher.ask(reward.reshape(-1, fellows), asked, draw, price=costs)
             cost.comparisons += answers.answered
             wins = net_wins(torch.from_numpy(answers.pairs), reward.size, torch.float64).numpy()
-            score = wins * (2.0 * (config.temperature or 0.5) / (fellows - 1))
+            opponents = fellows - 1 if asked == "all-pairs" else 1
+            score = wins * (2.0 * (config.temperature or 0.5) / opponents)
         told = torch.from_numpy(score.reshape(-1).astype(np.float32))
         if self.needs.data != "steps":
             return replace(batch, score=told)

@@ -1,4 +1,4 @@
-"""Verbs that show what there is, or hand it on: leaderboard, compare, plot, show, list, export."""
+"""Verbs that show what there is, or hand it on: leaderboard, compare, power, show, plot, list"""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pairbench.cli.options import (
     loaded,
     names,
     say,
+    tell,
     told,
 )
 from pairbench.errors import PairBenchError
@@ -122,6 +123,24 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
         say(pair.conclusion)
         for line in further(pair):
             say(f"  {line}")
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--task", required=True, help="The task (or task@variant) that the rows ran on.")
+@click.option("--effect", type=float, required=True, help="The difference to find, in score units.")
+@click.option("--power", type=float, default=0.8, show_default=True, help="The chance to find it.")
+@form()
+@SEEN
+def power(a: str, b: str, task: str, effect: float, power: float, form: str, results: Path) -> None:
+    """Say how many seeds would find a true difference between rows A and B of a task."""
+    from pairbench.leaderboard import compare as compare_rows
+    from pairbench.leaderboard.power import SeedPlan, plan_seeds
+    from pairbench.results.marks import marks
+
+    pair = compare_rows(loaded(results), a, b, task, marks(results))
+    tell(form, plan_seeds(pair, effect, power), SeedPlan.said)
 
 
 @click.command()

@@ -32,7 +32,8 @@ def cli() -> None:
 
 for verb in (
     *(runs.run, runs.tune, runs.status),
-    *(boards.leaderboard, boards.compare, boards.plot, boards.show, boards.list_, boards.export),
+    *(boards.leaderboard, boards.compare, boards.power, boards.plot, boards.show),
+    *(boards.list_, boards.export),
     *(evidence.reproduce, evidence.submit),
     *(authoring.new, authoring.check),
     *(papers.claims, papers.replicate),

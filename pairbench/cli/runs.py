@@ -27,6 +27,7 @@ from pairbench.cli.options import (
     say,
     tell,
 )
+from pairbench.errors import PairBenchError
 
 PROTOCOL = packed(
     "protocol",
@@ -52,22 +53,51 @@ PROTOCOL = packed(
 @EXECUTION
 @click.option("--set-aside", "aside", is_flag=True,
               help="Make anew what ran with other code, data or models.")  # fmt: skip
+@click.option("--until", type=click.Choice(["decided"]),
+              help="Add seeds to two rows until they are told apart, looking after each; 5% of "
+              "equal rows are told apart in error.")  # fmt: skip
+@names("--decide", "The two rows, by comma; the two --algorithms by default.")
+@click.option("--max-seeds", type=click.IntRange(min=2), default=30, show_default=True,
+              help="Seeds of a row at which --until gives up.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
 @ANYWHERE
-def run(results: str, profile: bool, **asked: Any) -> int:
+def run(
+    results: str,
+    profile: bool,
+    until: str | None,
+    decide: list[str],
+    max_seeds: int,
+    **asked: Any,
+) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
+    from pairbench.experiments.deciding import Decision, run_until_decided
     from pairbench.experiments.display import display
     from pairbench.experiments.runner import run as run_suite
     from pairbench.results.place import at_hand
 
+    if decide and not until:
+        raise PairBenchError("--decide says between which rows: add --until decided")
+    decisions: list[Decision] = []
     with display() as monitor:
-        records = run_suite(results=results, monitor=monitor, **asked)
+        if until:
+            records, decisions = run_until_decided(
+                results=results,
+                monitor=monitor,
+                decide=decide or asked["algorithms"],
+                max_seeds=max_seeds,
+                at_once=max((asked["execution"].workers or 1) // 2, 1),
+                **asked,
+            )
+        else:
+            records = run_suite(results=results, monitor=monitor, **asked)
     folder = at_hand(results)[0]
     if profile:
         from pairbench.experiments.status import profiles
 
         say(profiles(records, folder), nl=False)
     _show_boards(folder, results, {record.identity for record in records})
+    for decision in decisions:
+        click.echo(decision.said())
     failed = sum(record.status == "failed" for record in records)
     if records and all(record.status == "skipped" for record in records):
         why = "; ".join(dict.fromkeys(f"{one.row}: {one.reason}" for one in records))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pairbench.errors import PairBenchError
 from pairbench.language.data.forms import Turn
-from pairbench.language.data.pairs import Pair, Preferences, prompt_text
-from pairbench.language.policy.encoding import answer_ids, table, token_ids
+from pairbench.language.data.pairs import Pair, Preferences, Split, prompt_text
+from pairbench.language.policy.encoding import answer_ids, begins_with, table, token_ids
+from pairbench.language.policy.models import load_tokenizer
 
 if TYPE_CHECKING:
     from pairbench.language.policy.models import LanguageModel
     from pairbench.language.task import LanguageConfig
+
+
+IDENTICAL = "identical after the cut"
+
+_HIDDEN = "\ufdd0"
+"""Stands for no character in any text."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +58,64 @@ def prompts_of(
     """Returns the prompts that are trained on and those held out.
 
     A pair whose answers the cut makes equal is in neither: it prefers nothing.
+
+    Raises:
+        PairBenchError: no other pair is left.
     """
-    split = data.split()
-    others = split["evaluation" if config.held_out == "evaluation" else "proxy"]
-    trained, held_out = _apart(split["policy"], model, config), _apart(others, model, config)
+    used = _used(data, config)
+    apart = {use: _apart(pairs, model, config) for use, pairs in used.items()}
+    for use, pairs in apart.items():
+        if not pairs:
+            raise PairBenchError(
+                f"{data.name} has no pair left for {use}: all {len(used[use])} are {IDENTICAL} to "
+                f"pair_tokens = {config.pair_tokens}: raise it"
+            )
+    trained, held_out = apart.values()
+    gone = [len(used[use]) - len(pairs) for use, pairs in apart.items()]
     chosen = _distinct(list(held_out))[: config.evaluation_prompts]
     return (
-        _encoded(trained, len(split["policy"]) - len(trained), model, config),
-        _encoded({p: held_out[p] for p in chosen}, len(others) - len(held_out), model, config),
+        _encoded(trained, gone[0], model, config),
+        _encoded({pair: held_out[pair] for pair in chosen}, gone[1], model, config),
     )
+
+
+def check(data: Preferences, config: LanguageConfig) -> None:
+    """Checks that there are prompts for each use, and that the model's template takes them all.
+
+    The model `tiny`, which is trained when a run begins, has no template.
+
+    Raises:
+        PairBenchError: there are none, or it does not.
+    """
+    used = _used(data, config)
+    for use, pairs in used.items():
+        if not pairs:
+            raise PairBenchError(
+                f"{data.name} has {len(data.pairs)} pairs, and no prompt is left for {use}: "
+                f"prompts are dealt out by a hash, so give more pairs, a hundred at least"
+            )
+    if config.model == "tiny":
+        return
+    tokenizer = load_tokenizer(config.model)
+    for pair in (pair for pairs in used.values() for pair in pairs):
+        try:
+            told = prompt_text(pair.prompt, tokenizer).strip()
+        except PairBenchError as error:
+            told, reason = "", str(error)
+        else:
+            reason = "the chat template leaves nothing of it"
+        if not told:
+            raise PairBenchError(
+                f"{pair.where or pair.id}: the model {config.model} cannot be given this prompt, "
+                f"{reason}: leave out what it refuses, as a system turn, or take another model"
+            )
+
+
+def _used(data: Preferences, config: LanguageConfig) -> dict[str, tuple[Pair, ...]]:
+    """Returns the pairs that are trained on and those of the evaluation, before any is cut."""
+    split = data.split()
+    held_out: Split = "evaluation" if config.held_out == "evaluation" else "proxy"
+    return {"training": split["policy"], "evaluation": split[held_out]}
 
 
 def answers(pairs: Sequence[Pair]) -> list[str]:
@@ -68,7 +126,7 @@ def answers(pairs: Sequence[Pair]) -> list[str]:
 def _apart(pairs: Sequence[Pair], model: LanguageModel, config: LanguageConfig) -> dict[Pair, int]:
     """Returns the pairs whose answers differ as ids, each with how many of them were cut."""
     length, least = config.pair_tokens, config.least_tokens
-    ids, cut = answer_ids(model.tokenizer, answers(pairs), length, model.eos, least)
+    ids, cut = answer_ids(model.tokenizer, answers(pairs), length, model.ends, least)
     return {
         pair: cut[2 * n] + cut[2 * n + 1]
         for n, pair in enumerate(pairs)
@@ -79,11 +137,47 @@ def _apart(pairs: Sequence[Pair], model: LanguageModel, config: LanguageConfig) 
 def _encoded(
     pairs: dict[Pair, int], identical: int, model: LanguageModel, config: LanguageConfig
 ) -> Prompts:
-    texts = [prompt_text(pair.prompt, model.tokenizer) for pair in pairs]
-    whole, length = token_ids(model.tokenizer, texts), config.prompt_tokens
-    ids = table([row[-length:] for row in whole], "prompt", "left")
-    cut = sum(len(row) > length for row in whole), sum(pairs.values())
+    first, rows = prompt_ids([pair.prompt for pair in pairs], model.tokenizer)
+    kept = max(config.prompt_tokens - len(first), 1)
+    ids = table([[*first, *row[-kept:]] for row in rows], "prompt", "left")
+    cut = sum(len(row) > kept for row in rows), sum(pairs.values())
     return Prompts(tuple(pairs), ids, cut, identical)
+
+
+def prompt_ids(
+    prompts: Sequence[Sequence[Turn]], tokenizer: Any
+) -> tuple[list[int], list[list[int]]]:
+    """Returns the ids that come before every prompt, and those of each.
+
+    A chat template says which special tokens there are, and where. Without one they are those that
+    the tokenizer itself puts first. No text of a turn is read as a special token.
+    """
+    texts = [prompt_text(prompt, tokenizer) for prompt in prompts]
+    if not getattr(tokenizer, "chat_template", None):
+        return begins_with(tokenizer), token_ids(tokenizer, texts, split_special_tokens=True)
+    rows = token_ids(tokenizer, texts)
+    special = [re.escape(token) for token in tokenizer.all_special_tokens]
+    any_of = re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
+    for n, prompt in enumerate(prompts):
+        if any(any_of.search(text) for _, text in prompt):
+            rows[n] = _with_text_apart(prompt, tokenizer, any_of)
+    return [], rows
+
+
+def _with_text_apart(prompt: Sequence[Turn], tokenizer: Any, special: re.Pattern[str]) -> list[int]:
+    """Returns the ids of a prompt whose turns hold texts that look like `special` tokens."""
+    found: list[str] = []
+
+    def hidden(match: re.Match[str]) -> str:
+        found.append(match[0])
+        return f"{_HIDDEN}{len(found) - 1}{_HIDDEN}"
+
+    text = prompt_text([(role, special.sub(hidden, said)) for role, said in prompt], tokenizer)
+    ids: list[int] = []
+    for k, part in enumerate(re.split(f"{_HIDDEN}([0-9]+){_HIDDEN}", text)):
+        said = found[int(part)] if k % 2 else part
+        ids += token_ids(tokenizer, [said], split_special_tokens=bool(k % 2))[0]
+    return ids
 
 
 def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
@@ -92,9 +186,6 @@ def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
     for pair in pairs:
         first.setdefault(pair.prompt, pair)
     return [first[prompt] for prompt in sorted(first)]
-
-
-IDENTICAL = "identical after the cut"
 
 
 def cuts(training: Prompts, held_out: Prompts) -> dict[str, dict[str, int]]:

@@ -86,7 +86,7 @@ class LanguageSession(Session):
         super().__init__(
             LanguagePolicy(
                 model.model,
-                model.eos,
+                model.ends,
                 seed=streams.seed,
                 critic=needs.critic,
                 lora_rank=config.lora_rank,
@@ -176,7 +176,7 @@ class LanguageSession(Session):
             model.tokenizer,
             answers(prompts.pairs),
             self.config.pair_tokens,
-            model.eos,
+            model.ends,
             self.config.least_tokens,
         )
         return Batch(

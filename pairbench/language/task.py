@@ -259,6 +259,9 @@ class LanguageTask(Task):
 
     def check(self) -> None:
         _ = self.data, self.proxy, self.gold, self.declared()
+        from pairbench.language.prompts import check
+
+        check(self.data, self.config)
 
     def read(self, needs: Needs) -> dict[str, str]:
         from pairbench.language.policy.models import read_of_model

@@ -532,6 +532,21 @@ def test_rows_scored_together_score_as_they_do_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def test_a_reward_model_loses_the_beginning_of_a_prompt_and_never_an_answer(tmp_path: Path) -> None:
+    folder = reward_model(tmp_path / "rm")
+    judge = RewardModel("gold", str(folder))
+    assert judge._context == judge._network.config.max_position_embeddings
+    long = (("user", "word " * judge._context + "What is 2+2?"),)
+    answers = ["It is four.", "Go away.", "Bananas are yellow."]
+    scores = judge.score([long] * 3, answers, [""] * 3)
+    assert len({round(float(score), 6) for score in scores}) == 3
+    other = (("user", "other " * 9 + "word " * judge._context + "What is 2+2?"),)
+    same = judge.score([other] * 3, answers, [""] * 3)
+    np.testing.assert_allclose(same, scores, atol=1e-5)
+    with pytest.raises(PairBenchError, match=r"an answer alone has .*: lower completion_tokens"):
+        judge.score([long], ["word " * judge._context], [""])
+
+
 def test_reward_models_that_cannot_judge_say_why(tmp_path: Path) -> None:
     with pytest.raises(PairBenchError, match="has 2 outputs, and a judge has one"):
         RewardModel("gold", str(reward_model(tmp_path / "two", 2)))

@@ -150,7 +150,7 @@ def our_dpo(setting: Setting) -> Callable[[], object]:
     texts = setting.texts(PAIRS, PROMPT, "contexts")
     prompts = encoding.encode_prompts(setting.tokenizer, texts, PROMPT)
     answers = setting.texts(2 * PAIRS, ANSWER, "data")
-    eos = policy.eos
+    eos = policy.ends[0]
     responses, mask = encoding.encode_answers(setting.tokenizer, answers, ANSWER, eos)
     contexts = prompts.repeat_interleave(2, 0)
     group = torch.arange(PAIRS).repeat_interleave(2)

@@ -131,7 +131,9 @@ def test_what_cannot_be_exported_is_one_sentence(
     with pytest.raises(PairBenchError, match=r"no run in .* has finished"):
         export(failed, results, "tensorboard", str(tmp_path))
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(PairBenchError, match=r"needs its package .* pip install wandb"):
+    with pytest.raises(
+        PairBenchError, match=r"needs its package .* pip install 'pairbench\[track\]'"
+    ):
         export([record("grpo", 0)], results, "wandb", str(tmp_path))
     if sys.modules.get("tensorboard"):
         (tmp_path / "file").write_text("")

@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from pairbench.errors import PairBenchError
 from pairbench.language.data.forms import RawPair, Turn, blank, dialogue, score
+from pairbench.text import error_line
 
 Split = Literal["policy", "proxy", "gold", "evaluation"]
 
@@ -50,6 +51,7 @@ class Pair:
         rejected: the other one, stripped, not empty and not the same.
         score_chosen: what the origin scored the preferred answer with, or None.
         score_rejected: likewise; below `score_chosen` where both are given.
+        where: the row it comes from, for errors.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Pair:
     rejected: str
     score_chosen: float | None = None
     score_rejected: float | None = None
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -154,13 +157,20 @@ def prompt_text(prompt: Iterable[Turn], tokenizer: Any = None) -> str:
         prompt: turns that end with the user's.
         tokenizer: of transformers; its chat template is used if it has one, with the marker of
             the assistant's turn, and HH-RLHF's transcript otherwise.
+
+    Raises:
+        PairBenchError: the template refuses the turns, or is no template.
     """
     turns = tuple(prompt)
     if getattr(tokenizer, "chat_template", None):
         messages = [{"role": role, "content": text} for role, text in turns]
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program, and raises what it likes
+            raise PairBenchError(f"the chat template fails ({error_line(error)})") from error
+        return str(text)
     return "".join(f"\n\n{_SPEAKERS[role]}: {text}" for role, text in turns) + "\n\nAssistant:"
 
 
@@ -249,7 +259,7 @@ def _pair(row: RawPair) -> Pair | Reason:
         return "identical sides"
     if high is not None and low is not None and high <= low:
         return "score tie" if high == low else "score against the label"
-    return Pair(row.id, row.source, prompt, chosen, rejected, high, low)
+    return Pair(row.id, row.source, prompt, chosen, rejected, high, low, row.where)
 
 
 def _shared(chosen: list[Turn], rejected: list[Turn]) -> tuple[tuple[Turn, ...], str, str] | Reason:

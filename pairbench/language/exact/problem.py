@@ -111,8 +111,8 @@ def _make(space: Space, seed: int, folder: Path) -> dict[str, Any]:
 def rewards(base: Table, draw: np.random.Generator) -> Tensor:
     """Returns (X, K) float64 hidden rewards: mean 0 in each context, SD 1 under the reference.
 
-    Three parts of equal variance: what symbol stands where, by context; which symbols stand next
-    to each other and three apart; and the value of the state in which an automaton ends, of eight,
+    Four parts of equal variance: what symbol stands where, by context; which symbols stand next to
+    each other; which three apart; and the value of the state in which an automaton ends, of eight,
     that reads context and response. So a sum over places explains much of them, and not all.
     """
     space = base.space
@@ -125,14 +125,14 @@ def rewards(base: Table, draw: np.random.Generator) -> Tensor:
     for place in range(CONTEXT):
         for step in range(length):
             fits += placed[place, space.prompts[:, place], step][:, responses[:, step]]
-    grams = near[responses[:, :-1], responses[:, 1:]].sum(1)
-    grams = (grams + apart[responses[:, :-3], responses[:, 3:]].sum(1)).expand_as(fits)
+    pairs = near[responses[:, :-1], responses[:, 1:]].sum(1).expand_as(fits)
+    skips = apart[responses[:, :-3], responses[:, 3:]].sum(1).expand_as(fits)
     state = torch.zeros(fits.shape, dtype=torch.int64)
     for place in range(CONTEXT):
         state = turns[state, space.prompts[:, place : place + 1]]
     for step in range(length):
         state = turns[state, responses[:, step]]
-    parts = (_standardised(part, base.log) for part in (fits, grams, worth[state]))
+    parts = (_standardised(part, base.log) for part in (fits, pairs, skips, worth[state]))
     return _standardised(sum(parts, torch.zeros_like(fits)), base.log)
 
 

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairbench.errors import PairBenchError
 from pairbench.language.data import toy
 from pairbench.language.data.forms import Turn
 from pairbench.language.data.pairs import prompt_text
 from pairbench.language.judges.judge import ROLES, Judge, Role, judge_names, load_judge
+from pairbench.language.policy.encoding import token_ids
+from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.models import load_classifier
 
 OBJECTIVE_OF: Mapping[str, str] = {
@@ -105,6 +108,7 @@ class RewardModel:
     """A transformers model of sequence classification with one output, as a judge.
 
     It reads prompt and answer by its tokenizer's chat template, or as one plain text without one.
+    What is longer than its context loses the beginning of the prompt, never any of the answer.
     Nothing is known here of how well it predicts people's choices; that it ranks is the word of
     whoever named it, and its card says so.
 
@@ -119,6 +123,8 @@ class RewardModel:
         self.name = f"{role} judge {model}"
         self._network, self._tokenizer, about = load_classifier(model)
         self._templated = bool(getattr(self._tokenizer, "chat_template", None))
+        self._context = min(self._tokenizer.model_max_length, context_window(self._network))
+        self._tokenizer.truncation_side = "left"
         self.cards: Mapping[str, Mapping[str, Any]] = {
             f"{role}: {model}": {
                 "kind": "sequence classification",
@@ -131,6 +137,17 @@ class RewardModel:
     def score(
         self, prompts: Sequence[tuple[Turn, ...]], answers: Sequence[str], sources: Sequence[str]
     ) -> NDArray[np.float64]:
+        """See `Oracle.score`.
+
+        Raises:
+            PairBenchError: an answer alone is longer than the model's context.
+        """
+        longest = max(map(len, token_ids(self._tokenizer, answers)), default=0)
+        if longest >= self._context:
+            raise PairBenchError(
+                f"the {self.name} reads {self._context} tokens, and an answer alone has {longest}: "
+                "lower completion_tokens or take another reward model"
+            )
         texts = [
             self._whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
         ]
@@ -140,8 +157,10 @@ class RewardModel:
                 texts[at : at + self.rows],
                 padding=True,
                 truncation=True,
+                max_length=self._context,
                 return_tensors="pt",
                 add_special_tokens=not self._templated,
+                split_special_tokens=not self._templated,
             )
             scores.append(self._network(**read).logits[:, 0].double().numpy())
         return np.concatenate(scores)

@@ -25,7 +25,7 @@ def encode_prompts(tokenizer: Any, texts: Sequence[str], length: int) -> Tensor:
 
 
 def encode_answers(
-    tokenizer: Any, texts: Sequence[str], length: int, eos: int, least: int = 0
+    tokenizer: Any, texts: Sequence[str], length: int, ends: int | Sequence[int], least: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Returns ids (N, T) int64, right padded with -1, and the mask (N, T) of real ones.
 
@@ -34,26 +34,29 @@ def encode_answers(
     Raises:
         PairBenchError: an answer has no token.
     """
-    rows = answer_ids(tokenizer, texts, length, eos, least)[0]
+    rows = answer_ids(tokenizer, texts, length, ends, least)[0]
     ids = table(rows, "answer", "right")
     return ids, (ids != NOTHING).float()
 
 
 def answer_ids(
-    tokenizer: Any, texts: Sequence[str], length: int, eos: int, least: int = 0
+    tokenizer: Any, texts: Sequence[str], length: int, ends: int | Sequence[int], least: int = 0
 ) -> tuple[list[list[int]], list[bool]]:
     """Returns the ids of each answer, cut to `length`, and whether it was cut.
 
-    One that fits whole ends with `eos` beyond that, unless `eos` would be among the first `least`
-    tokens, where a policy of fixed length cannot say it. Nothing in an answer's text is read as a
-    special token.
+    One that fits whole ends with the first of `ends` beyond that. Nothing in an answer's text is
+    read as a special token; where it holds another id that ends a response, it ends there. No
+    answer has an end among its first `least` tokens, where a policy of fixed length has none.
     """
-    whole = token_ids(tokenizer, texts, split_special_tokens=True)
-    rows = [
-        [*ids, eos] if 0 < len(ids) <= length and len(ids) >= least else ids[:length]
-        for ids in whole
-    ]
-    return rows, [len(ids) > length for ids in whole]
+    stops = [ends] if isinstance(ends, int) else list(ends)
+    rows, cut = [], []
+    for ids in token_ids(tokenizer, texts, split_special_tokens=True):
+        stop = next((k for k, token in enumerate(ids) if token in stops), len(ids))
+        end = ids[stop] if stop < len(ids) else stops[0]
+        cut.append(stop > length)
+        fits = not cut[-1] and ids and stop >= least
+        rows.append([*ids[:stop], end] if fits else ids[: min(stop, length)])
+    return rows, cut
 
 
 def table(rows: list[list[int]], what: str, side: Literal["left", "right"]) -> Tensor:
@@ -72,6 +75,14 @@ def table(rows: list[list[int]], what: str, side: Literal["left", "right"]) -> T
 def real_ids(ids: Tensor) -> list[list[int]]:
     """Returns the ids of each row (N, L) without padding."""
     return [row[row != NOTHING].tolist() for row in ids]
+
+
+def begins_with(tokenizer: Any) -> list[int]:
+    """Returns the special tokens that a tokenizer puts before any text, as a begin of sequence."""
+    plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer("a", add_special_tokens=True)["input_ids"]
+    starts = range(len(whole) - len(plain) + 1)
+    return whole[: next((k for k in starts if whole[k : k + len(plain)] == plain), 0)]
 
 
 def decode(tokenizer: Any, responses: Tensor) -> list[str]:

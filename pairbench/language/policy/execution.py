@@ -25,16 +25,21 @@ class Rows(NamedTuple):
 class Execution:
     """How a causal language model scores and samples; see `LanguagePolicy`.
 
-    `context` is the most tokens of a prompt and its response together.
+    `ends` are the ids that end a response, and `context` is the most tokens of a prompt and its
+    response together.
     """
 
-    eos: int
+    ends: tuple[int, ...]
     context: int
     min_length: int
     device: torch.device
     bf16: bool
     micro_rows: int | None
     shared_prompt: bool
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """Returns where tokens end a response, of any shape."""
+        return torch.isin(tokens, torch.tensor(self.ends, device=tokens.device))
 
     def precision(self) -> AbstractContextManager[Any]:
         """Returns the context in which the model computes."""
@@ -71,7 +76,7 @@ class Execution:
         self.check_prompts(rows.contexts, int(lengths.max()))
         if self.min_length:
             first = slice(None), slice(self.min_length)
-            early = (rows.responses[first] == self.eos) & (rows.mask[first] > 0)
+            early = self.ended(rows.responses[first]) & (rows.mask[first] > 0)
             if bool(early.any()):
                 row = int(early.any(1).nonzero()[0])
                 raise PairBenchError(

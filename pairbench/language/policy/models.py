@@ -46,14 +46,20 @@ class LanguageModel:
     Attributes:
         model: a transformers causal LM, float32, in evaluation mode.
         tokenizer: its transformers tokenizer.
-        eos: id of the end of sequence.
+        ends: ids that end a response: the tokenizer's end of sequence, then whatever others the
+            model's generation config declares.
         card: JSON: "source", and what else is known (revision, hashes, training, perplexity).
     """
 
     model: Any
     tokenizer: Any
-    eos: int
+    ends: tuple[int, ...]
     card: dict[str, Any]
+
+    @property
+    def eos(self) -> int:
+        """The tokenizer's end of sequence."""
+        return self.ends[0]
 
 
 def load_model(name: str, *, sft: Sequence[Text] = (), tiny: Tiny | None = None) -> LanguageModel:
@@ -240,9 +246,33 @@ def without_clock(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def load_tokenizer(name: str) -> Any:
+    """Returns the tokenizer of a model that is not `tiny`, without its weights.
+
+    Raises:
+        PairBenchError: there is none.
+    """
+    with quiet():
+        return _tokenizer(name, pull(name))
+
+
+def _tokenizer(name: str, folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return without_clock(
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
+    except Exception as error:  # transformers raises nearly every kind for bad files
+        raise PairBenchError(
+            f"the model {name} has no tokenizer that can be read in {folder} "
+            f"({error_line(error)}): give a folder with its tokenizer files"
+        ) from error
+
+
 def _read(name: str, folder: Path) -> LanguageModel:
     """Returns the model in `folder`, with safetensors only and no code of its own."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
@@ -254,13 +284,7 @@ def _read(name: str, folder: Path) -> LanguageModel:
             f"the model {name} has no weights of a causal language model that can be read from "
             f"safetensors in {folder} ({error_line(error)}): give another model"
         ) from error
-    try:
-        tokenizer = without_clock(AutoTokenizer.from_pretrained(folder, **options))
-    except Exception as error:  # likewise
-        raise PairBenchError(
-            f"the model {name} has no tokenizer that can be read in {folder} "
-            f"({error_line(error)}): give a folder with its tokenizer files"
-        ) from error
+    tokenizer = _tokenizer(name, folder)
     eos = tokenizer.eos_token_id
     if eos is None:
         raise PairBenchError(
@@ -278,7 +302,10 @@ def _read(name: str, folder: Path) -> LanguageModel:
     elif folder.parent.name == "snapshots":  # the hub's cache names a folder by its revision
         card = {"source": f"hub {folder.parents[1].name}", "revision": folder.name}
     card["context"] = context_window(model)
-    return LanguageModel(model.eval(), tokenizer, int(eos), card)
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    others = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    ends = tuple(dict.fromkeys(map(int, (eos, *others))))
+    return LanguageModel(model.eval(), tokenizer, ends, card)
 
 
 def load_classifier(name: str) -> tuple[Any, Any, dict[str, str]]:

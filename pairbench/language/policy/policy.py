@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,7 +38,7 @@ class LanguagePolicy:
 
     Attributes:
         model: the transformers model that is trained (with adapters, its layers hold them).
-        eos: id of the end of sequence.
+        ends: ids that end a response.
     """
 
     stepwise = False
@@ -46,7 +46,7 @@ class LanguagePolicy:
     def __init__(
         self,
         model: Any,
-        eos: int,
+        ends: int | Sequence[int],
         *,
         seed: int = 0,
         critic: bool = False,
@@ -62,7 +62,7 @@ class LanguagePolicy:
 
         Args:
             model: a transformers causal LM whose cache is keys and values.
-            eos: id of the end of sequence.
+            ends: the ids that end a response, or the one.
             seed: of the adapters' initial weights; nothing else is random.
             critic: add a linear value head on the last hidden state, zero at first. Its gradient
                 stays in the head: the value loss moves no weight of the policy.
@@ -85,9 +85,9 @@ class LanguagePolicy:
         if lora_rank and bf16:
             model.to(torch.bfloat16)
         model.to(device).eval()
-        self.eos = eos
+        self.ends = (ends,) if isinstance(ends, int) else tuple(ends)
         self._how = Execution(
-            eos,
+            self.ends,
             context_window(model),
             min_length,
             torch.device(device),

@@ -69,11 +69,11 @@ def _sample(
     for step in range(length):
         logits = model.get_output_embeddings()(hidden).float()
         if step < how.min_length:
-            logits[:, how.eos] = -math.inf
+            logits[:, list(how.ends)] = -math.inf
         tokens = _draw(logits, temperature, draws[rows, step])
         each = log_probability(logits, tokens, hidden)[0]
         responses[rows[live], step], logp[rows[live], step] = tokens[live], each[live]
-        live &= tokens != how.eos
+        live &= ~how.ended(tokens)
         count = int(live.sum())
         if count == 0:
             break

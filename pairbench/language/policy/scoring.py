@@ -74,7 +74,7 @@ def _chunk(model: Any, how: Execution, rows: Rows, size: int, what: What) -> Ten
         logits = model.get_output_embeddings()(hidden).float()
     if how.min_length:
         early = torch.arange(steps).expand_as(short)[short] < how.min_length
-        logits = _forbid(logits, how.eos, early.to(how.device))
+        logits = _forbid(logits, how.ends, early.to(how.device))
     flat = what(logits, answers[here], hidden).to(mask.device)
     full = flat.new_zeros(len(flat), *mask.shape)
     whole = torch.nn.functional.pad(short, (0, mask.shape[1] - steps))
@@ -127,10 +127,10 @@ def after_shared_prompts(model: Any, contexts: Tensor, answers: Tensor, size: in
     return torch.cat([first, states], 1)
 
 
-def _forbid(logits: Tensor, token: int, where: Tensor) -> Tensor:
-    """Returns logits (R, V) with `token` impossible in the rows `where` (R,) is True."""
+def _forbid(logits: Tensor, tokens: Sequence[int], where: Tensor) -> Tensor:
+    """Returns logits (R, V) with `tokens` impossible in the rows `where` (R,) is True."""
     column = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-    column[token] = True
+    column[list(tokens)] = True
     return logits.masked_fill(where.unsqueeze(1) & column, -math.inf)
 
 

@@ -211,7 +211,7 @@ def _rows(
     tokenizer: Any, texts: Sequence[Text], settings: Tiny
 ) -> tuple[list[list[int]], list[int]]:
     """Returns the ids of each cut prompt and answer, and where the answer begins."""
-    prompts = token_ids(tokenizer, [prompt for prompt, _ in texts])
+    prompts = token_ids(tokenizer, [prompt for prompt, _ in texts], split_special_tokens=True)
     answers = token_ids(tokenizer, [answer for _, answer in texts], split_special_tokens=True)
     rows, starts = [], []
     for prompt, answer in zip(prompts, answers):

@@ -19,19 +19,21 @@ from tests.support.small_llama import (
 )
 
 
+@pytest.mark.parametrize("ends", [(EOS,), (EOS, 13, 7)])
 @pytest.mark.parametrize("min_length", [0, 3, 12])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 def test_sampled_log_probabilities_are_those_of_scoring(
-    min_length: int, temperature: float
+    min_length: int, temperature: float, ends: tuple[int, ...]
 ) -> None:
-    ours = policy(min_length=min_length)
+    """Whichever of a model's ends comes first, a response ends there."""
+    ours = LanguagePolicy(llama(), ends, min_length=min_length)
     responses, mask, logp = draw(ours, temperature=temperature)
     contexts = prompts().repeat_interleave(SIZE, 0)
     torch.testing.assert_close(ours.logp(contexts, responses, mask), logp, atol=1e-4, rtol=0)
     assert bool(((responses >= 0) == (mask > 0)).all())
-    ends = (responses == EOS).nonzero()
-    assert bool((ends[:, 1] >= min_length).all())
-    for row, column in ends.tolist():
+    found = torch.isin(responses, torch.tensor(ends)).nonzero()
+    assert bool((found[:, 1] >= min_length).all())
+    for row, column in found.tolist():
         assert mask[row].tolist() == [1.0] * (column + 1) + [0.0] * (11 - column)
     if min_length == 12:
         assert bool((mask == 1).all())
