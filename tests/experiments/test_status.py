@@ -98,7 +98,8 @@ def test_a_profile_of_nothing_or_of_a_stranger_is_none(tmp_path: Path) -> None:
         assert profiles([one], tmp_path) == "no run has left a profile\n"
     log.write_text(json.dumps({"event": "ended", "spent_on": {"a\x1b": 3, "b": "x", "c": 1.0}}))
     assert profiles([one], tmp_path).split() == [
-        "run", "seconds", "a", "c", "grpo", "on", "halfcheetah-v4,", "seed", "0", "4.0", "75%", "25%",
+        "run", "seconds", "a", "c", "grpo", "on", "halfcheetah-v4,", "seed",
+        "0", "4.0", "75%", "25%",
     ]  # fmt: skip
 
 
