@@ -261,7 +261,8 @@ class LanguageTask(Task):
         _ = self.data, self.proxy, self.gold, self.declared()
         from pairbench.language.prompts import check
 
-        check(self.data, self.config)
+        own = [judge for judge in (self.proxy, self.gold) if isinstance(judge, RewardModel)]
+        check(self.data, self.config, own)
 
     def read(self, needs: Needs) -> dict[str, str]:
         from pairbench.language.policy.models import read_of_model

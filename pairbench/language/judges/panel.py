@@ -23,6 +23,7 @@ from pairbench.language.judges.judge import ROLES, Judge, Role, judge_names, loa
 from pairbench.language.policy.encoding import token_ids
 from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.models import load_classifier
+from pairbench.language.prompts import template_ids
 
 OBJECTIVE_OF: Mapping[str, str] = {
     "helpful-base": "helpful",
@@ -148,29 +149,33 @@ class RewardModel:
                 f"the {self.name} reads {self._context} tokens, and an answer alone has {longest}: "
                 "lower completion_tokens or take another reward model"
             )
-        texts = [
-            self._whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        rows = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         scores = []
-        for at in range(0, len(texts), self.rows):
-            read = self._tokenizer(
-                texts[at : at + self.rows],
-                padding=True,
-                truncation=True,
-                max_length=self._context,
-                return_tensors="pt",
-                add_special_tokens=not self._templated,
-                split_special_tokens=not self._templated,
-            )
+        for at in range(0, len(rows), self.rows):
+            part = {"input_ids": rows[at : at + self.rows]}
+            read = self._tokenizer.pad(part, return_tensors="pt")
             scores.append(self._network(**read).logits[:, 0].double().numpy())
         return np.concatenate(scores)
 
-    def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
-        if not self._templated:
-            return f"{prompt_text(prompt)} {answer}"
+    def refusal(self, prompt: tuple[Turn, ...]) -> str | None:
+        """Returns why the model's chat template does not take a prompt, or None."""
+        try:
+            return None if self._ids(prompt, "a") else "its chat template leaves nothing of it"
+        except PairBenchError as error:
+            return str(error)
+
+    def _ids(self, prompt: tuple[Turn, ...], answer: str) -> list[int]:
+        """Returns the ids of both; no text of theirs is read as a special token."""
         turns = [*prompt, ("assistant", answer)]
-        messages = [{"role": role, "content": text} for role, text in turns]
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+        if self._templated:
+            return template_ids(turns, self._tokenizer, answered=True)[-self._context :]
+        ids: list[int] = self._tokenizer(
+            f"{prompt_text(prompt)} {answer}",
+            truncation=True,
+            max_length=self._context,
+            split_special_tokens=True,
+        )["input_ids"]
+        return ids
 
 
 class KnownAnswers:
