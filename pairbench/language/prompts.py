@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -212,7 +212,12 @@ def cuts(training: Prompts, held_out: Prompts) -> dict[str, dict[str, int]]:
     }
 
 
-def note(cut: Mapping[str, Mapping[str, int]], repeated: int, config: LanguageConfig) -> str | None:
+def note(
+    cut: Mapping[str, Mapping[str, int]],
+    repeated: int,
+    judges: Iterable[str],
+    config: LanguageConfig,
+) -> str | None:
     """Returns what reading and cutting did in one sentence for the board; None for nothing."""
     lengths = {"prompts": config.prompt_tokens, "answers": config.pair_tokens}
     said = []
@@ -222,4 +227,5 @@ def note(cut: Mapping[str, Mapping[str, int]], repeated: int, config: LanguageCo
     same = [f"{part[IDENTICAL]} {name}" for name, part in cut.items() if part[IDENTICAL]]
     said += [f"pairs dropped as {IDENTICAL}: {', '.join(same)}"] if same else []
     said += [f"prompts taken off both sides, which repeated them: {repeated}"] if repeated else []
+    said += [f"prompts too long for the {role} judge cut for it" for role in judges]
     return f"{'; '.join(said).capitalize()}." if said else None

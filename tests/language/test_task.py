@@ -37,7 +37,9 @@ from pairbench.language.judges.panel import KnownAnswers, RewardModel, component
 from pairbench.language.metrics import load_metric
 from pairbench.language.policy.encoding import answer_ids
 from pairbench.language.policy.policy import LanguagePolicy
+from pairbench.language.prompts import note
 from pairbench.language.session import LanguageSession
+from pairbench.language.task import LanguageConfig
 from pairbench.leaderboard import build
 from pairbench.leaderboard.compare import compare_sides
 from pairbench.registry import get_algorithm, get_task
@@ -540,7 +542,10 @@ def test_a_reward_model_loses_the_beginning_of_a_prompt_and_never_an_answer(tmp_
     answers = ["It is four.", "Go away.", "Bananas are yellow."]
     scores = judge.score([long] * 3, answers, [""] * 3)
     assert len({round(float(score), 6) for score in scores}) == 3
-    assert judge.refusal(long) is None
+    assert judge.refusal(long) is None and judge.cut == 3 and judge.role == "gold"
+    assert (
+        note({}, 0, ["gold"], LanguageConfig()) == "Prompts too long for the gold judge cut for it."
+    )
     other = (("user", "other " * 9 + "word " * judge._context + "What is 2+2?"),)
     same = judge.score([other] * 3, answers, [""] * 3)
     np.testing.assert_allclose(same, scores, atol=1e-5)

@@ -113,6 +113,10 @@ class RewardModel:
     Nothing is known here of how well it predicts people's choices; that it ranks is the word of
     whoever named it, and its card says so.
 
+    Attributes:
+        role: which judge it is.
+        cut: how many texts it was given whose prompt was too long.
+
     Raises:
         PairBenchError: it cannot be read from safetensors, or has more than one output.
     """
@@ -121,7 +125,7 @@ class RewardModel:
     rows = 16  # texts in one pass
 
     def __init__(self, role: Role, model: str) -> None:
-        self.name = f"{role} judge {model}"
+        self.name, self.role, self.cut = f"{role} judge {model}", role, 0
         self._network, self._tokenizer, about = load_classifier(model)
         self._templated = bool(getattr(self._tokenizer, "chat_template", None))
         self._context = min(self._tokenizer.model_max_length, context_window(self._network))
@@ -159,22 +163,29 @@ class RewardModel:
 
     def refusal(self, prompt: tuple[Turn, ...]) -> str | None:
         """Returns why the model's chat template does not take a prompt, or None."""
+        if not self._templated:
+            return None
         try:
-            return None if self._ids(prompt, "a") else "its chat template leaves nothing of it"
+            ids = template_ids([*prompt, ("assistant", "a")], self._tokenizer, answered=True)
         except PairBenchError as error:
             return str(error)
+        return None if ids else "its chat template leaves nothing of it"
 
     def _ids(self, prompt: tuple[Turn, ...], answer: str) -> list[int]:
         """Returns the ids of both; no text of theirs is read as a special token."""
-        turns = [*prompt, ("assistant", answer)]
+        ids: list[int]
         if self._templated:
-            return template_ids(turns, self._tokenizer, answered=True)[-self._context :]
-        ids: list[int] = self._tokenizer(
-            f"{prompt_text(prompt)} {answer}",
-            truncation=True,
-            max_length=self._context,
-            split_special_tokens=True,
-        )["input_ids"]
+            turns = [*prompt, ("assistant", answer)]
+            ids = template_ids(turns, self._tokenizer, answered=True)
+            self.cut += len(ids) > self._context
+            return ids[-self._context :]
+        text, most = f"{prompt_text(prompt)} {answer}", self._context
+        ids = self._tokenizer(text, split_special_tokens=True)["input_ids"]
+        if len(ids) > most:  # again, for the special tokens at both ends
+            self.cut += 1
+            ids = self._tokenizer(
+                text, truncation=True, max_length=most, split_special_tokens=True
+            )["input_ids"]
         return ids
 
 
