@@ -62,7 +62,7 @@ def leaderboard(
         return
     if task is not None:
         raise PairBenchError("an overall board is of several tasks: name them with --tasks")
-    both = over_tasks(records, tasks or None)
+    both = over_tasks(records, tasks or None, boards=build(records, marks=marks(results)))
     if both is None:
         raise PairBenchError(
             "there is no overall board yet: it needs two tasks with an untrained row, and two "
@@ -155,10 +155,11 @@ def plot(kind: str, results: Path, **asked: Any) -> None:
     """Draw a figure for a paper from the records: the same records give the same bytes."""
     try:
         from pairbench.leaderboard.site.figures import draw
+        from pairbench.results.marks import marks
     except ModuleNotFoundError as error:
         raise PairBenchError(f"{error}: pip install 'pairbench[plot]'") from error
 
-    say(draw(loaded(results), kind, **asked))
+    say(draw(loaded(results), kind, **asked, marks=marks(results)))
 
 
 @click.command()

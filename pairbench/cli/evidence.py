@@ -97,9 +97,10 @@ def submit(
     if check_only or form == "json":
         return 0
     from pairbench.leaderboard import build, render as as_text
+    from pairbench.results.marks import marks
 
     mine = [one.record for one in found if one.record is not None]
-    boards = build([*there, *mine])
+    boards = build([*there, *mine], marks=marks(results))
     wanted = {record.identity for record in mine}
     for board in boards:
         if wanted.intersection(board.identities):
