@@ -14,7 +14,6 @@ from pairbench import (
     PolicyOutput,
     Signal,
     integers,
-    objectives as o,
     register_algorithm,
     shared,
 )
@@ -45,14 +44,14 @@ class RAFT(Algorithm):
         return Needs("groups", "scores")
 
     def prepare(self, batch: Batch, progress: float, iteration: int) -> Signal:
-        """Returns "weight" (B, T): mask over its sum, of the best of each group; 0 elsewhere."""
+        """Returns "weight" (B, T): 0 but for steps of the best of each group; its mean is 1."""
         size = self.config.group_size
         order = batch.need("score").view(-1, size).argsort(dim=1, descending=True, stable=True)
         best = torch.zeros_like(order, dtype=batch.mask.dtype)
         best.scatter_(1, order[:, : self.config.keep], 1.0)
         weight = batch.mask * best.view(-1, 1)
-        return {"weight": weight * (len(batch) / weight.sum().clamp_min(1.0))}
+        return {"weight": weight * (weight.numel() / weight.sum().clamp_min(1.0))}
 
     def loss(self, output: PolicyOutput, batch: Batch, signal: Signal) -> Loss:
         """Returns the mean negative log-probability of the steps that are learned, nats."""
-        return Loss(-o.masked_mean(output.logp * signal["weight"], torch.ones_like(batch.mask)))
+        return Loss(-(output.logp * signal["weight"]).mean())

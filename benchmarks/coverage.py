@@ -18,7 +18,9 @@ from pairbench import statistics
 from pairbench.seeding import generator
 from pairbench.statistics import Array, Estimate
 
-SAMPLES = 2_000
+SAMPLES, SINGLE = 2_000, 10_000
+"""Of each pair of rows, and of each row alone."""
+
 SEEDS = (5, 10)
 FILE = Path(__file__).with_suffix(".json")
 
@@ -73,7 +75,7 @@ def measure() -> dict[str, Any]:
     single, pairs = [], []
     for seeds in SEEDS:
         for name, draw in POPULATIONS.items():
-            rows = list(draw(generator(seeds, f"coverage:{name}"), (SAMPLES, seeds)))
+            rows = list(draw(generator(seeds, f"coverage:{name}"), (SINGLE, seeds)))
             single.append(
                 {
                     "population": name,
@@ -117,7 +119,7 @@ def measure() -> dict[str, Any]:
                 }
             )
             print(pairs[-1], flush=True)
-    return {"samples": SAMPLES, "single": single, "pairs": pairs}
+    return {"samples": SAMPLES, "single samples": SINGLE, "single": single, "pairs": pairs}
 
 
 def shift(a: Array, ordered: Array, share: float) -> float:

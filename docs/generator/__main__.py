@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from docs.generator import numbers, reference  # noqa: F401 (they register what fills the parts)
+from docs.generator import measured, numbers, reference  # noqa: F401 (they register what fills the parts)
 from docs.generator.pages import ROOT, Wrong, files, filled
 
 

@@ -24,8 +24,10 @@ from pairbench.cli.options import (
     names,
     overrides,
     packed,
+    say,
     tell,
 )
+from pairbench.errors import PairBenchError
 
 PROTOCOL = packed(
     "protocol",
@@ -51,28 +53,57 @@ PROTOCOL = packed(
 @EXECUTION
 @click.option("--set-aside", "aside", is_flag=True,
               help="Make anew what ran with other code, data or models.")  # fmt: skip
+@click.option("--until", type=click.Choice(["decided"]),
+              help="Add seeds to two rows until they are told apart, looking after each; 5% of "
+              "equal rows are told apart in error.")  # fmt: skip
+@names("--decide", "The two rows, by comma; the two --algorithms by default.")
+@click.option("--max-seeds", type=click.IntRange(min=2), default=30, show_default=True,
+              help="Seeds of a row at which --until gives up.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Show what the seconds of each run went into.")
 @ANYWHERE
-def run(results: str, profile: bool, **asked: Any) -> int:
+def run(
+    results: str,
+    profile: bool,
+    until: str | None,
+    decide: list[str],
+    max_seeds: int,
+    **asked: Any,
+) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
+    from pairbench.experiments.deciding import Decision, run_until_decided
     from pairbench.experiments.display import display
     from pairbench.experiments.runner import run as run_suite
     from pairbench.results.place import at_hand
 
+    if decide and not until:
+        raise PairBenchError("--decide says between which rows: add --until decided")
+    decisions: list[Decision] = []
     with display() as monitor:
-        records = run_suite(results=results, monitor=monitor, **asked)
+        if until:
+            records, decisions = run_until_decided(
+                results=results,
+                monitor=monitor,
+                decide=decide or asked["algorithms"],
+                max_seeds=max_seeds,
+                at_once=max((asked["execution"].workers or 1) // 2, 1),
+                **asked,
+            )
+        else:
+            records = run_suite(results=results, monitor=monitor, **asked)
     folder = at_hand(results)[0]
     if profile:
         from pairbench.experiments.status import profiles
 
-        click.echo(profiles(records, folder), nl=False)
+        say(profiles(records, folder), nl=False)
     _show_boards(folder, results, {record.identity for record in records})
+    for decision in decisions:
+        say(decision.said())
     failed = sum(record.status == "failed" for record in records)
     if records and all(record.status == "skipped" for record in records):
         why = "; ".join(dict.fromkeys(f"{one.row}: {one.reason}" for one in records))
-        click.echo(f"Nothing was run, since every row was skipped. {why}", err=True)
+        say(f"Nothing was run, since every row was skipped. {why}", err=True)
     if failed:
-        click.echo(f"{failed} of {len(records)} runs failed.", err=True)
+        say(f"{failed} of {len(records)} runs failed.", err=True)
     return 1 if failed else 0
 
 
@@ -90,7 +121,7 @@ def _show_boards(results: Path, named: Path | str, wanted: set[str]) -> None:
     site = write_site(records, pages, marks(results), load_series(results, records), named)
     for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
-            click.echo(f"\n{render(board, 'table')}page: {page}")
+            say(f"\n{render(board, 'table')}page: {page}")
 
 
 @click.command()
@@ -124,11 +155,11 @@ def tune(form: str, **asked: Any) -> int:
     with display() as monitor:
         outcome = search(monitor=monitor, **asked)
     if form == "json":
-        click.echo(as_json(as_object(outcome)))
+        say(as_json(as_object(outcome)))
     else:
-        click.echo(f"\n{render(outcome)}", nl=False)
+        say(f"\n{render(outcome)}", nl=False)
         if outcome.path is not None:
-            click.echo(f"next: {next_command(outcome, asked['overrides'], asked['results'])}")
+            say(f"next: {next_command(outcome, asked['overrides'], asked['results'])}")
     return 1 if any(row.failed for row in outcome.study.rows.values()) else 0
 
 

@@ -41,8 +41,8 @@ def execute(
     disk), the records so far and the checkpoints stay, and a second call continues from there.
 
     Args:
-        aside: move runs that read other contents than are within reach now out of the way, and make
-            them anew.
+        aside: move runs out of the way, and make them anew, that read other contents than are
+            within reach now, or may have.
 
     Raises:
         PairBenchError: runs at hand read other contents, or the results folder is in use by another
@@ -64,6 +64,8 @@ def execute(
                 else:
                     # the same run may go by another row's name here
                     tally.cached.append(found.model_copy(update={"row": spec.row}))
+                    if store.checkpoint(spec).exists():  # of a call that was killed between the two
+                        store.forget(spec)
             for task in plan.tasks_of(missing):
                 task.check()
             _look(plan, tally, store, monitor, aside)
@@ -88,6 +90,7 @@ def execute(
                 _tell(store, monitor)
                 monitor.tick(tally)
             pulse.end()
+            _miss(tally, store)
     finally:
         if close:
             launcher.close()
@@ -158,6 +161,16 @@ class _Pulse:
             self._path.unlink(missing_ok=True)
 
 
+def _miss(tally: Tally, store: Store) -> None:
+    """Says so where records were removed under this call, which would else end well with fewer."""
+    ended = [*tally.cached, *tally.finished]
+    if gone := [record for record in ended if not store.path(record).exists()]:
+        raise PairBenchError(
+            f"{len(gone)} of {len(ended)} records were removed from {store.name} while this call "
+            f"ran ({name_of(gone[0])}, ...): the same command runs them again"
+        )
+
+
 def _look(plan: Plan, tally: Tally, store: Store, monitor: Monitor, aside: bool) -> None:
     """Says what has changed since the runs at hand were made, and puts those aside if asked to.
 
@@ -165,14 +178,15 @@ def _look(plan: Plan, tally: Tally, store: Store, monitor: Monitor, aside: bool)
         PairBenchError: something has that makes them no results of what is asked for.
     """
     changes = look(plan, tally.cached, store)
-    if aside and changes.runs:
+    if aside and (changes.runs or changes.before):
         if store.url is not None:
             raise PairBenchError(f"--set-aside works in a folder, not at {store.name}")
-        for record in changes.runs:
+        moved = {record.identity: record for record in changes.runs + changes.before}
+        for record in moved.values():
             store.put_aside(record)
-            tally.cached.remove(record)
-        monitor.note(f"{len(changes.runs)} runs were set aside in {store.name}/{ASIDE}")
-        changes = Changes(before=changes.before)
+        tally.cached = [record for record in tally.cached if record.identity not in moved]
+        monitor.note(f"{len(moved)} runs were set aside in {store.name}/{ASIDE}")
+        changes = Changes()
     if (refusal := changes.refusal(store)) is not None:
         raise PairBenchError(refusal)
     for text in changes.remarks(store):

@@ -14,9 +14,9 @@ repeats a part):
 ====================  ==========  =====  =====  =====  =====  =====
 statistic             population  n = 2  n = 3  n = 5  n = 8  n = 10
 ====================  ==========  =====  =====  =====  =====  =====
-iqm                   normal      .935   .945   .970   .970   .968
-iqm                   skewed      .928   .950   .966   .974   .971
-iqm                   collapse    .889   .952   .971   .978   .972
+iqm                   normal      .926   .942   .980   .984   .975
+iqm                   skewed      .922   .948   .976   .980   .980
+iqm                   collapse    .883   .943   .979   .990   .984
 mean                  normal      .938   .947   .945   .949   .948
 mean                  skewed      .905   .922   .914   .915   .925
 mean                  collapse    .830   .814   .809   .896   .940
@@ -25,21 +25,26 @@ mean                  win rates   .901   .925   .933   .947   .950
 
 "collapse" is a mixture in which a quarter of the runs end near zero, "skewed" a gamma of shape 2,
 "win rates" means of 16 correlated contexts. So from three seeds on intervals of an interquartile
-mean cover 94 to 98%; intervals of a plain mean do so for symmetric scores and win rates, but fall
-short where rare collapses dominate it, which no method can see in seeds that did not collapse.
+mean cover 94 to 99%, for they have as many degrees of freedom as scores are kept (three of five,
+six of ten) where that is less than n - 1; intervals of a plain mean do so for symmetric scores and
+win rates, but fall short where rare collapses dominate it, which no method can see in seeds that
+did not collapse.
 
-The others, at five and ten seeds (600 samples each, `tests/statistics/test_coverage.py`):
+The others, at five and ten seeds (600 samples each, `tests/statistics/test_coverage.py`). Those of
+pairs are the least and the most over all ordered pairs of six populations, 2,000 samples each
+(`benchmarks/coverage.py`): normal, lognormal, of two modes, collapsing. The least of a difference
+of means is of lognormal(1) and normal rows:
 
 ==============================================  ===========  ===========
 interval                                        n = 5        n = 10
 ==============================================  ===========  ===========
 interquartile mean of three tasks, stratified   .938 - .960  .938 - .953
 median                                          .977 - .982  .967 - .972
-difference of paired rows                       .932 - .945  .940 - .952
+difference of interquartile means, paired       .935 - .996  .964 - .988
+difference of means, paired                     .839 - .976  .855 - .956
 Bradley-Terry strengths                         .920 - .950  .930 - .960
 performance profile, mean over levels           .948 - .955  .950 - .956
-probability of improvement, nothing shared      .945 - .952  .923 - .957
-probability of improvement, seeds share 70%     .965 - 1     .987 - .998
+probability of improvement                      .970 - 1     .933 - .984
 ==============================================  ===========  ===========
 
 Two of them are not bootstraps, since resamples of runs that all lie on one side of something do not
@@ -81,6 +86,7 @@ from pairbench.statistics.intervals import (
     student_t_quantile,
 )
 from pairbench.statistics.power import (
+    POWER,
     detectable_shift,
     minimum_detectable_difference,
     power_of_t_test,
@@ -98,6 +104,7 @@ from pairbench.statistics.stopping import decided
 from pairbench.statistics.strengths import bradley_terry, bradley_terry_intervals
 
 __all__ = [
+    "POWER",
     "Array",
     "Estimate",
     "bootstrap",

@@ -12,6 +12,7 @@ from pairbench.evaluation import Cost
 from pairbench.leaderboard import Board, build, compare, render
 from pairbench.leaderboard.build import budget_label
 from pairbench.leaderboard.columns import columns
+from pairbench.leaderboard.text import as_markdown, as_table, resolution_line
 from pairbench.results.record import Budget, CurvePoint, RunRecord
 from tests.support.records import ROWS, board_records, language_records, record
 
@@ -303,6 +304,24 @@ def test_pairs_of_a_board_are_those_of_compare() -> None:
     assert rows[0].difference == found.difference and rows[0].p_value == found.p_value
     assert all(pair.p_holm >= pair.p_value for pair in board.pairs)
     assert max(pair.p_holm for pair in board.pairs) > max(pair.p_value for pair in board.pairs) / 2
+
+
+def test_a_board_says_what_it_can_tell() -> None:
+    records = board_records(8)
+    (board,) = build(records)
+    found = board.resolution
+    assert found is not None and found.pairs == len(board.pairs)
+    assert found.separated == sum(pair.p_holm <= 0.05 for pair in board.pairs)
+    detectable = [
+        compare(records, pair.a, pair.b, board.task).minimum_detectable_difference
+        for pair in board.pairs
+    ]
+    assert found.detectable == pytest.approx(np.median([d for d in detectable if d is not None]))
+    line = resolution_line(board)
+    assert f"{found.separated} of {found.pairs} pairs" in line and "with 80% power" in line
+    assert line in as_table(board) and "What it can tell" in as_markdown(board)
+    (alone,) = build(board_records(1))
+    assert alone.resolution is None and resolution_line(alone) == ""
 
 
 def test_a_row_keeps_its_rewards_its_date_and_its_environments() -> None:

@@ -5,7 +5,9 @@ Every share below has a standard error of about 0.9% (600 samples).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -155,3 +157,34 @@ def test_paired_differences(seeds: int) -> None:
         print(f"paired {name} {seeds} {share:.3f}, false alarms {wolf:.3f}")
         assert 0.92 <= share <= 0.98
         assert wolf <= 0.075
+
+
+MEASURED = json.loads(
+    (Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.json").read_text("utf-8")
+)
+
+
+def test_what_boards_show_covers_93_percent_of_every_shape() -> None:
+    """As `benchmarks/coverage.py` measured it, alone and in all 36 ordered pairs."""
+    assert len(MEASURED["single"]) == 2 * 6 and len(MEASURED["pairs"]) == 2 * 36
+    assert min(line["iqm"] for line in MEASURED["single"]) >= 0.93
+    for what in ("iqm difference", "improvement", "improvement where .96"):
+        assert min(pair[what] for pair in MEASURED["pairs"]) >= 0.93, what
+
+
+def test_the_measurement_is_of_this_code() -> None:
+    """One pair again, 600 samples: a row that collapses and a normal one, at five seeds."""
+    stream = generator(5, "test:measured")
+    upper, lower = stream.normal(4000, 600, (SAMPLES, 5)), stream.normal(100, 50, (SAMPLES, 5))
+    a = np.where(stream.random((SAMPLES, 5)) < 0.75, upper, lower)
+    b = stream.normal(3500, 600, (SAMPLES, 5))
+    truth = 3673.0 - 3501.0  # of 400,000 runs each
+    pairs = [(k, SAMPLES + k) for k in range(SAMPLES)]
+    share = covered(iter(statistics.iqm_differences(np.concatenate([a, b]), pairs)), truth)
+    (told,) = (
+        pair["iqm difference"]
+        for pair in MEASURED["pairs"]
+        if (pair["a"], pair["b"], pair["seeds"]) == ("collapse", "normal", 5)
+    )
+    print(f"collapse and normal {share:.3f}, measured {told:.3f}")
+    assert abs(share - told) <= 0.03

@@ -60,7 +60,7 @@ def call(name: str) -> Callable[..., Any]:
 
 
 def test_every_function_is_here() -> None:
-    assert {*CASES, "Array", "Estimate"} == set(s.__all__)
+    assert {*CASES, "Array", "Estimate", "POWER"} == set(s.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
