@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_DRIVING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 
 
 def printable(text: str | None) -> str:
     """Returns text on one line without control characters, so that a name drives no terminal."""
     return "".join(c if c.isprintable() else " " for c in text or "")
+
+
+def sober(text: str) -> str:
+    """Returns text of several lines without what drives a terminal: escapes, and turns of order."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _DRIVING.sub(" ", text)
 
 
 def number(value: float) -> str:

@@ -162,6 +162,20 @@ def leader(board: str) -> str:
 
 
 @filler
+def contexts(board: str) -> str:
+    """Returns how many held-out contexts a board's scores are of."""
+    return str(read(board)["n_contexts"])
+
+
+@filler
+def runs_of_suite(board: str, suite: str) -> str:
+    """Returns how many runs a suite asks for."""
+    from pairbench.experiments.suite import plan
+
+    return str(len(plan(suite).specs))
+
+
+@filler
 def rows(board: str) -> str:
     """Returns how many rows a board has."""
     return str(len(read(board)["rows"]))

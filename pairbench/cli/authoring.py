@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pairbench.cli.options import PLACE, as_json, form, names, overrides
+from pairbench.cli.options import PLACE, as_json, form, names, overrides, say
 
 
 @click.group()
@@ -22,8 +22,8 @@ def new_algorithm(name: str, folder: Path) -> None:
     from pairbench.authoring.scaffold import new_algorithm as write
 
     for path in write(name, folder):
-        click.echo(path)
-    click.echo(f"next: pip install -e {folder / name} && pairbench check {name}")
+        say(path)
+    say(f"next: pip install -e {folder / name} && pairbench check {name}")
 
 
 @click.command()
@@ -49,12 +49,12 @@ def check(name: str, overrides: tuple[str, ...], only: list[str], form: str) -> 
     findings = look(cls, only=only or NAMES, settings=settings)
     failed = sum(finding.passed is False for finding in findings)
     if form == "json":
-        click.echo(as_json([finding._asdict() for finding in findings]))
+        say(as_json([finding._asdict() for finding in findings]))
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
             mark = {True: "ok", False: "FAILED", None: "skipped"}[finding.passed]
-            click.echo(f"{mark:<7} {finding.name:<{width}}  {finding.sentence}")
+            say(f"{mark:<7} {finding.name:<{width}}  {finding.sentence}")
         skipped = sum(finding.passed is None for finding in findings)
-        click.echo(f"{len(findings) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+        say(f"{len(findings) - failed - skipped} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0

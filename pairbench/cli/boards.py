@@ -18,6 +18,7 @@ from pairbench.cli.options import (
     form,
     loaded,
     names,
+    say,
     tell,
     told,
 )
@@ -57,17 +58,17 @@ def leaderboard(
     if site is not None:
         written = write_site(records, site, marks(results), load_series(results, records), results)
         for path in written.files:
-            click.echo(path)
+            say(path)
         return
     if task is not None:
         raise PairBenchError("an overall board is of several tasks: name them with --tasks")
-    both = over_tasks(records, tasks or None)
+    both = over_tasks(records, tasks or None, boards=build(records, marks=marks(results)))
     if both is None:
         raise PairBenchError(
             "there is no overall board yet: it needs two tasks with an untrained row, and two "
             "trained rows that have finished on both"
         )
-    click.echo(render(both, form), nl=False)
+    say(render(both, form), nl=False)
 
 
 def _tell(boards: Sequence[Any], form: str, task: str | None) -> None:
@@ -76,17 +77,17 @@ def _tell(boards: Sequence[Any], form: str, task: str | None) -> None:
 
     if form in ("table", "markdown"):
         for number, board in enumerate(boards):
-            click.echo("\n" * (number > 0) + render(board, form), nl=False)
+            say("\n" * (number > 0) + render(board, form), nl=False)
         return
     if form == "json" and task is None:
-        click.echo(as_json([json.loads(render(board, form)) for board in boards]))
+        say(as_json([json.loads(render(board, form)) for board in boards]))
         return
     if len({board.task for board in boards}) > 1:
         raise PairBenchError(
             f"{form} holds one board: choose a task with --task "
             f"({', '.join(sorted({board.task for board in boards}))})"
         )
-    click.echo(render(boards[0], form), nl=False)
+    say(render(boards[0], form), nl=False)
 
 
 @click.command()
@@ -116,12 +117,12 @@ def compare(rows: tuple[str, ...], task: str | None, form: str, results: Path) -
     else:
         raise PairBenchError("without --task name two record files, results folders or suites")
     if form == "json":
-        click.echo(as_json(pairs[0] if len(pairs) == 1 else pairs))
+        say(as_json(pairs[0] if len(pairs) == 1 else pairs))
         return
     for pair in pairs:
-        click.echo(pair.conclusion)
+        say(pair.conclusion)
         for line in further(pair):
-            click.echo(f"  {line}")
+            say(f"  {line}")
 
 
 @click.command()
@@ -154,10 +155,11 @@ def plot(kind: str, results: Path, **asked: Any) -> None:
     """Draw a figure for a paper from the records: the same records give the same bytes."""
     try:
         from pairbench.leaderboard.site.figures import draw
+        from pairbench.results.marks import marks
     except ModuleNotFoundError as error:
         raise PairBenchError(f"{error}: pip install 'pairbench[plot]'") from error
 
-    click.echo(draw(loaded(results), kind, **asked))
+    say(draw(loaded(results), kind, **asked, marks=marks(results)))
 
 
 @click.command()
@@ -170,7 +172,7 @@ def show(record: str, form: str, results: Path) -> None:
     from pairbench.results.record_file import as_json as record_json
 
     found, _ = find_record(record, results)
-    click.echo(record_json(found).decode() if form == "json" else describe(found), nl=False)
+    say(record_json(found).decode() if form == "json" else describe(found), nl=False)
 
 
 @click.command("list")
@@ -180,17 +182,17 @@ def list_(what: str, form: str) -> None:
     """List the algorithms, tasks or suites there are."""
     objects = _suites() if what == "suites" else _registered(what)
     if form == "json":
-        click.echo(as_json(objects))
+        say(as_json(objects))
         return
     width = max((len(item["name"]) for item in objects), default=0)
     for item in objects:
         text = f"BROKEN: {item['error']}" if item.get("error") else item["summary"]
         origin = "" if item["origin"] == "built in" else f" [{item['origin']}]"
-        click.echo(f"{item['name']:<{width}}  {text}{origin}")
+        say(f"{item['name']:<{width}}  {text}{origin}")
         if "departures" in item:
-            click.echo(f"{'':<{width}}  not the paper's: {item['departures']}")
+            say(f"{'':<{width}}  not the paper's: {item['departures']}")
         for variant in item.get("variants", []):
-            click.echo(f"{'':<{width}}  variant {item['name']}@{variant}")
+            say(f"{'':<{width}}  variant {item['name']}@{variant}")
 
 
 def _registered(what: str) -> list[dict[str, Any]]:
@@ -235,4 +237,4 @@ def export(to: str, out: str, task: str | None, results: Path) -> None:
 
     records = [record for record in loaded(results) if task in (None, record.task)]
     new, had = add(records, results, to, out)
-    click.echo(f"{new} runs added to {out}, {had} there before")
+    say(f"{new} runs added to {out}, {had} there before")

@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from pairbench.cli.options import ANYWHERE, DATA_DIR, PLACE, RESULTS, as_json, form, loaded, tell
+from pairbench.cli.options import (
+    ANYWHERE,
+    DATA_DIR,
+    PLACE,
+    RESULTS,
+    as_json,
+    form,
+    loaded,
+    say,
+    tell,
+)
 
 
 @click.command()
@@ -28,13 +38,13 @@ def reproduce(records: tuple[str, ...], form: str, **asked: Any) -> int:
 
     def told(verdict: Any) -> None:
         if form == "table":
-            click.echo(f"{verdict.name}: {verdict.verdict}; {verdict.detail}")
+            say(f"{verdict.name}: {verdict.verdict}; {verdict.detail}")
             for line in verdict.changed:
-                click.echo(f"  changed since: {line}")
+                say(f"  changed since: {line}")
 
     verdicts = run_again(records, told=told, **asked)
     if form == "json":
-        click.echo(as_json(verdicts))
+        say(as_json(verdicts))
     return 1 if any(one.verdict == "different" for one in verdicts) else 0
 
 
@@ -80,19 +90,20 @@ def submit(
     tell(form, found, render)
     problems = sum(bool(one.problems) for one in found)
     if problems:
-        click.echo(f"{problems} of {len(found)} records cannot be submitted.", err=True)
+        say(f"{problems} of {len(found)} records cannot be submitted.", err=True)
         return 1
     for path in copy(found, into) if into is not None else ():
-        click.echo(f"copied: {path}", err=form == "json")
+        say(f"copied: {path}", err=form == "json")
     if check_only or form == "json":
         return 0
     from pairbench.leaderboard import build, render as as_text
+    from pairbench.results.marks import marks
 
     mine = [one.record for one in found if one.record is not None]
-    boards = build([*there, *mine])
+    boards = build([*there, *mine], marks=marks(results))
     wanted = {record.identity for record in mine}
     for board in boards:
         if wanted.intersection(board.identities):
-            click.echo(f"\n{as_text(board, 'table')}", nl=False)
-    click.echo(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
+            say(f"\n{as_text(board, 'table')}", nl=False)
+    say(f"\nFor the pull request\n\n{pull_request(found, boards)}", nl=False)
     return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pairbench.cli.options import DATA_DIR, RESULTS, ROW_NAMES, form, loaded, tell
+from pairbench.cli.options import DATA_DIR, RESULTS, ROW_NAMES, form, loaded, say, tell
 from pairbench.errors import PairBenchError
 
 
@@ -27,7 +27,7 @@ def pull(name: str) -> None:
         from pairbench.language.policy.models import pull as pull_model
     except ModuleNotFoundError as error:
         raise _extra(error) from error
-    click.echo(pull_model(name))
+    say(pull_model(name))
 
 
 @click.command()
@@ -62,7 +62,7 @@ def judge(who: str, seeds: str | None, form: str, **asked: Any) -> int:
         loaded(asked["results"]),
         who=who,
         seeds=parse_seeds(seeds) if seeds else None,
-        progress=lambda line: click.echo(line, err=True),
+        progress=lambda line: say(line, err=True),
         **asked,
     )
     tell(form, judgement, table)

@@ -12,9 +12,9 @@ from typing import NoReturn
 import click
 
 from pairbench.cli import authoring, boards, evidence, language, papers, runs
+from pairbench.cli.options import say
 from pairbench.cli.output import streams_that_may_close
 from pairbench.errors import PairBenchError
-from pairbench.secrets import shown
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -55,7 +55,7 @@ def _status(arguments: list[str] | None) -> int:
         try:
             status = cli.main(arguments, prog_name="pairbench", standalone_mode=False)
         except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message())
+            say(error.format_message())
             status = 2
     except click.ClickException as error:
         return _complain(error.format_message())
@@ -69,7 +69,7 @@ def _status(arguments: list[str] | None) -> int:
 
 
 def _complain(message: str, status: int = 2) -> int:
-    click.echo(f"pairbench: {' '.join(shown(message).split())}", err=True)
+    say(f"pairbench: {' '.join(message.split())}", err=True)
     return status
 
 

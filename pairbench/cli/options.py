@@ -14,6 +14,7 @@ import click
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import BACKENDS
 from pairbench.secrets import shown
+from pairbench.text import sober
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Option = Callable[[Verb], Verb]
@@ -203,10 +204,16 @@ EXECUTION = packed(
 )  # fmt: skip
 
 
+def say(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Prints text, which may be a stranger's: it drives no terminal, and errors tell no secret."""
+    clean = sober(str(text))
+    click.echo(shown(clean) if err else clean, err=err, nl=nl)
+
+
 def warn(problems: Iterable[str]) -> None:
     """Prints sentences on standard error, where they are in the way of no JSON."""
     for problem in problems:
-        click.echo(f"pairbench: {shown(problem)}", err=True)
+        say(f"pairbench: {problem}", err=True)
 
 
 def loaded(results: Path | str) -> list[Any]:
@@ -229,7 +236,7 @@ def as_json(value: Any) -> str:
 
 def tell(form: str, value: Any, render: Callable[[Any], str]) -> None:
     """Prints a value as --format asks for: as JSON, or as the text that `render` makes of it."""
-    click.echo(as_json(value) + "\n" if form == "json" else render(value), nl=False)
+    say(as_json(value) + "\n" if form == "json" else render(value), nl=False)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pairbench.cli.options import OUT, PLACE, SEEN, form, loaded
+from pairbench.cli.options import OUT, PLACE, SEEN, form, loaded, say
 from pairbench.errors import PairBenchError
 
 
@@ -27,11 +27,11 @@ def claims(ids: tuple[str, ...], form: str, out: Path | None, site: Path | None)
 
     def progress(result: Result, number: int, count: int) -> None:
         line = f"{number}/{count} {result.claim.id}: {result.verdict} ({result.seconds:.1f} s)"
-        click.echo(line, err=True)
+        say(line, err=True)
 
     results = run(ids, progress)
     if site is not None:
-        click.echo("\n".join(map(str, write_site(results, site))))
+        say("\n".join(map(str, write_site(results, site))))
     else:
         _give(render(results, form), out, WHAT)
 
@@ -51,7 +51,7 @@ def replicate(form: str, out: Path | None, site: Path | None, results: Path) -> 
         raise PairBenchError("--site writes the report to a folder: leave --out away")
     report = beside(loaded(results))
     if site is not None:
-        click.echo("\n".join(map(str, write_site(report, site))))
+        say("\n".join(map(str, write_site(report, site))))
     else:
         _give(render(report, form), out, WHAT)
 
@@ -61,6 +61,6 @@ def _give(text: str, out: Path | None, what: str) -> None:
     from pairbench.results.files import write_text
 
     if out is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
     else:
-        click.echo(write_text(out, text, what))
+        say(write_text(out, text, what))

@@ -24,6 +24,7 @@ from pairbench.cli.options import (
     names,
     overrides,
     packed,
+    say,
     tell,
 )
 from pairbench.errors import PairBenchError
@@ -84,6 +85,7 @@ def run(
                 monitor=monitor,
                 decide=decide or asked["algorithms"],
                 max_seeds=max_seeds,
+                at_once=max((asked["execution"].workers or 1) // 2, 1),
                 **asked,
             )
         else:
@@ -92,16 +94,16 @@ def run(
     if profile:
         from pairbench.experiments.status import profiles
 
-        click.echo(profiles(records, folder), nl=False)
+        say(profiles(records, folder), nl=False)
     _show_boards(folder, results, {record.identity for record in records})
     for decision in decisions:
         click.echo(decision.said())
     failed = sum(record.status == "failed" for record in records)
     if records and all(record.status == "skipped" for record in records):
         why = "; ".join(dict.fromkeys(f"{one.row}: {one.reason}" for one in records))
-        click.echo(f"Nothing was run, since every row was skipped. {why}", err=True)
+        say(f"Nothing was run, since every row was skipped. {why}", err=True)
     if failed:
-        click.echo(f"{failed} of {len(records)} runs failed.", err=True)
+        say(f"{failed} of {len(records)} runs failed.", err=True)
     return 1 if failed else 0
 
 
@@ -119,7 +121,7 @@ def _show_boards(results: Path, named: Path | str, wanted: set[str]) -> None:
     site = write_site(records, pages, marks(results), load_series(results, records), named)
     for board, page in zip(site.boards, site.pages, strict=True):
         if wanted.intersection(board.identities):
-            click.echo(f"\n{render(board, 'table')}page: {page}")
+            say(f"\n{render(board, 'table')}page: {page}")
 
 
 @click.command()
@@ -153,11 +155,11 @@ def tune(form: str, **asked: Any) -> int:
     with display() as monitor:
         outcome = search(monitor=monitor, **asked)
     if form == "json":
-        click.echo(as_json(as_object(outcome)))
+        say(as_json(as_object(outcome)))
     else:
-        click.echo(f"\n{render(outcome)}", nl=False)
+        say(f"\n{render(outcome)}", nl=False)
         if outcome.path is not None:
-            click.echo(f"next: {next_command(outcome, asked['overrides'], asked['results'])}")
+            say(f"next: {next_command(outcome, asked['overrides'], asked['results'])}")
     return 1 if any(row.failed for row in outcome.study.rows.values()) else 0
 
 

@@ -58,7 +58,8 @@ class Changes:
             if of and (self.ours or of is self.before):
                 lines.append(
                     f"{what}: they are shown apart from runs made now, until one of a row has come "
-                    f"back equal, as by `pairbench reproduce --mark {store.path(of[0])}`"
+                    f"back equal, as by `pairbench reproduce --mark {store.path(of[0])}`; "
+                    "--set-aside makes them anew"
                 )
         return lines
 

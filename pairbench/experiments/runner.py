@@ -41,8 +41,8 @@ def execute(
     disk), the records so far and the checkpoints stay, and a second call continues from there.
 
     Args:
-        aside: move runs that read other contents than are within reach now out of the way, and make
-            them anew.
+        aside: move runs out of the way, and make them anew, that read other contents than are
+            within reach now, or may have.
 
     Raises:
         PairBenchError: runs at hand read other contents, or the results folder is in use by another
@@ -165,14 +165,15 @@ def _look(plan: Plan, tally: Tally, store: Store, monitor: Monitor, aside: bool)
         PairBenchError: something has that makes them no results of what is asked for.
     """
     changes = look(plan, tally.cached, store)
-    if aside and changes.runs:
+    if aside and (changes.runs or changes.before):
         if store.url is not None:
             raise PairBenchError(f"--set-aside works in a folder, not at {store.name}")
-        for record in changes.runs:
+        moved = {record.identity: record for record in changes.runs + changes.before}
+        for record in moved.values():
             store.put_aside(record)
-            tally.cached.remove(record)
-        monitor.note(f"{len(changes.runs)} runs were set aside in {store.name}/{ASIDE}")
-        changes = Changes(before=changes.before)
+        tally.cached = [record for record in tally.cached if record.identity not in moved]
+        monitor.note(f"{len(moved)} runs were set aside in {store.name}/{ASIDE}")
+        changes = Changes()
     if (refusal := changes.refusal(store)) is not None:
         raise PairBenchError(refusal)
     for text in changes.remarks(store):

@@ -26,6 +26,7 @@ from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
 from pairbench.results.place import is_place
 from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
+from pairbench.results.record_file import refuse_unreadable
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
 
@@ -431,6 +432,10 @@ def _resolve(
         "tuning": row.tuning,
     }
     spec = validated(RunSpec, fields, f"row {row.name} on {task}")
+    try:
+        refuse_unreadable(spec)
+    except ValueError as error:
+        raise PairBenchError(f"row {row.name} on {task}: {error}") from error
     try:
         return spec, algorithm_class(config), task_class(task_config)
     except PairBenchError as error:

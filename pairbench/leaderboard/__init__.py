@@ -11,6 +11,7 @@ from pairbench.leaderboard.overall import Overall, overall
 from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.site import write_site
 from pairbench.results.load import load_records
+from pairbench.results.marks import marks
 
 __all__ = [
     "FORMATS",
@@ -43,7 +44,8 @@ class _Verb(ModuleType):
             task: boards of this task only.
             format: one of `FORMATS`, or None for `Board` objects.
         """
-        boards = build(load_records(Path(results)).records, task)
+        place = Path(results)
+        boards = build(load_records(place).records, task, marks=marks(place))
         return boards if format is None else "\n".join(render(board, format) for board in boards)
 
 

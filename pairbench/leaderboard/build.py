@@ -125,6 +125,8 @@ def build(
 ) -> list[Board]:
     """Returns the boards of `records`: by task name, the largest step budget first.
 
+    Of boards that differ in nothing but what their runs have read, the newest comes first.
+
     Args:
         records: any records, in any order; a second record of one identity is ignored, a finished
             one being preferred.
@@ -151,7 +153,8 @@ def build(
     marks = list(marks)
     joined = Joined(kept, marks)
     parts = [part for group in groups.values() for part in by_board(group, joined)]
-    parts.sort(key=lambda part: (part[1][0].task, -(_budget(part[1]).steps or 0), part[0]))
+    parts.sort(key=lambda part: max(map(_started, part[1])), reverse=True)  # of one, the newest
+    parts.sort(key=lambda part: (part[1][0].task, -(_budget(part[1]).steps or 0), part[1][0].board))
     titles = _titles([part[0] for _, part, _ in parts])
     heads = [
         OtherBoard(

@@ -65,12 +65,16 @@ def resolution_line(board: Board) -> str:
     if found is None:
         return ""
     least = 2.0 ** (1 - max(pair.n_seeds for pair in board.pairs)) * found.pairs
+    said = (
+        f"What it can tell: {found.separated} of {found.pairs} pair{'s' * (found.pairs > 1)} of "
+        f"trained rows ({percent(found.separated / found.pairs)}) by a sign-flip test at 5%, "
+        f"corrected for so many (Holm){', which so few seeds cannot pass' if least > 0.05 else ''}"
+    )
+    if not found.detectable:  # every seed has the same difference
+        return f"{said}."
     return (
-        f"What it can tell: {found.separated} of {found.pairs} pairs of trained rows "
-        f"({percent(found.separated / found.pairs)}) by a sign-flip test at 5%, corrected for so "
-        f"many (Holm){', which so few seeds cannot pass' if least > 0.05 else ''}; a pair of "
-        f"median spread would show a true difference of {number(found.detectable)} with 80% power, "
-        "uncorrected."
+        f"{said}; a pair of median spread would show a true difference of "
+        f"{number(found.detectable)} with 80% power, uncorrected."
     )
 
 

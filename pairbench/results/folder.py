@@ -19,8 +19,8 @@ from pairbench.results.columns import write_series, write_texts
 from pairbench.results.files import atomic_write, read_untrusted, refuse_link_out, set_aside
 from pairbench.results.heartbeat import heartbeat_path
 from pairbench.results.layout import ASIDE, DRIVER, LEFTOVER, RUNS, record_path
-from pairbench.results.record import RunRecord, RunSpec
-from pairbench.results.record_file import Unreadable, as_json, read_record
+from pairbench.results.record import Failure, RunRecord, RunSpec, name_of
+from pairbench.results.record_file import Unreadable, as_json, parse_record, read_record
 from pairbench.secrets import shown
 from pairbench.text import printable
 
@@ -103,6 +103,15 @@ class Store:
             PairBenchError: the folder is not writable or the disk is full, or a finished record is
                 there already.
         """
+        try:
+            parse_record(as_json(record), record.identity)
+        except Unreadable as error:  # a number has grown without end
+            if record.status == "failed":
+                raise PairBenchError(f"{name_of(record)} cannot be kept: {error}") from error
+            reason = f"what it came to cannot be kept: {error}"
+            failure = Failure(kind="Unreadable", message=reason)
+            about = {**record.spec.model_dump(), "identity": record.identity, "reason": reason}
+            return self.write(RunRecord(**about, status="failed", failure=failure))
         path = self.path(record)
         written = []
         with writing_to(self.root):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pairbench.results.files import read_untrusted, strict_json
 from pairbench.results.layout import folder_name
-from pairbench.results.record import SCHEMA_VERSION, RunRecord
+from pairbench.results.record import SCHEMA_VERSION, RunFields, RunRecord, RunSpec
+
+LARGEST = 1e100
+"""Of what is measured, so that sums of its squares are numbers, too."""
 
 LONGEST_NAME = 200
 """Bytes of a name that is a folder's: file systems take 255, some less."""
@@ -89,15 +93,45 @@ def parse_record(data: bytes | str, name: str) -> RunRecord:
     return record
 
 
-def _flaws(record: RunRecord) -> Iterator[str]:
-    """What no record of ours is like, and what readers need not expect."""
-    for name in (record.algorithm, record.task):
+def refuse_unreadable(run: RunSpec) -> None:
+    """Refuses a run whose record nobody would read.
+
+    Raises:
+        ValueError: a name or a text of it is too long, or a number too large.
+    """
+    strict_json(run.model_dump_json())
+    if flaw := next(_long_names(run), None):
+        raise ValueError(flaw)
+
+
+def _long_names(run: RunFields) -> Iterator[str]:
+    for name in (run.algorithm, run.task):
         if len(name) > 50 and len(folder_name(name).encode()) > LONGEST_NAME:
             yield f"the name {name[:40]}... has more than {LONGEST_NAME} bytes"
+
+
+def _measured(record: RunRecord) -> Iterator[float]:
+    for part in (record.evaluation, *record.curve):
+        if part is not None:
+            yield from part.measures.values()
+    if record.evaluation is not None:
+        yield from chain.from_iterable(record.evaluation.scores.values())
+    for point in record.curve:
+        yield point.reward
+        yield from point.means.values()
+    yield from (number for number in vars(record.stability).values() if number is not None)
+    yield from vars(record.cost).values()
+
+
+def _flaws(record: RunRecord) -> Iterator[str]:
+    """What no record of ours is like, and what readers need not expect."""
+    yield from _long_names(record)
     if record.evaluation is not None:
         lengths = {len(scores) for scores in record.evaluation.scores.values()}
         if not lengths or 0 in lengths:
             yield "its evaluation has no scores"
+    if max(map(abs, _measured(record)), default=0) > LARGEST:
+        yield f"it has measured more than {LARGEST:g}"
     if any(number < 0 for number in vars(record.cost).values()):
         yield "it says that it cost less than nothing"
     for key, kinds in PROVENANCE.items():

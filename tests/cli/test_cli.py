@@ -292,31 +292,33 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing)
 from pairbench.cli.main import main
-main(sys.argv[1:])
+for command in sys.argv[2:]:
+    place = ["--results", sys.argv[1]] * command.startswith(("leaderboard", "compare", "replicate"))
+    try:
+        main([*command.split(), *place])
+    except SystemExit as ended:
+        if ended.code:
+            raise
 """
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_what_reads_records_needs_no_extra(tmp_path: Path) -> None:
+    for one in language_records():
+        Store(tmp_path).write(one)
+    commands = [
         "leaderboard",
         "leaderboard --task hh-rlhf-helpful --format json",
         "compare far near --task hh-rlhf-helpful",
         "replicate",
         "claims covariance-sign",
         "list tasks",
-    ],
-)
-def test_what_reads_records_needs_no_extra(tmp_path: Path, command: str) -> None:
-    for one in language_records():
-        Store(tmp_path).write(one)
-    words = command.split()
-    words += ["--results", str(tmp_path)] * (words[0] not in ("claims", "list"))
+    ]
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_EXTRAS, *words], capture_output=True, text=True, timeout=120
-    )
+        [sys.executable, "-c", WITHOUT_EXTRAS, str(tmp_path), *commands],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout
+    assert "far" in ran.stdout and "covariance-sign" in ran.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tune", "--help"]])

@@ -19,7 +19,7 @@ from pairbench.results.folder import Store
 from pairbench.results.layout import PAGES
 from pairbench.results.load import load_records, load_series
 from pairbench.results.query import query
-from pairbench.results.record import Failure, RunRecord
+from pairbench.results.record import Failure, RunRecord, Stability
 from pairbench.results.record_file import Unreadable, as_json, read_record
 
 SERIES = {
@@ -262,3 +262,16 @@ def test_series_of_many_runs_come_back_in_one_go_and_what_is_none_is_left_out(
     left = load_series(store.root, records)
     assert set(left) == {records[1].identity}
     assert left[records[1].identity]["loss"].tolist() == [5.0, 4.0]
+
+
+def test_a_run_whose_record_nobody_would_read_is_a_failure(tmp_path: Path) -> None:
+    """As one that has measured what no sum holds; else each call would run it again."""
+    from tests.support.records import record
+
+    grown = record("grpo", 0).model_copy(update={"stability": Stability(kl_max=1e200)})
+    kept = Store(tmp_path).write(grown)
+    assert kept.failure is not None
+    assert (
+        "what it came to cannot be kept: it has measured more than 1e+100" in kept.failure.message
+    )
+    assert [r.status for r in load_records(tmp_path).records] == ["failed"]

@@ -41,6 +41,7 @@ from pairbench.leaderboard.rows import rate
 from pairbench.registry import get_task
 from pairbench.results.columns import read_texts
 from pairbench.results.folder import Store
+from pairbench.results.marks import Reproduction, marks
 from pairbench.results.record import RunRecord
 from pairbench.secrets import key_for
 from pairbench.text import did_you_mean
@@ -209,7 +210,7 @@ def judge(
     address = parse_address(who.removeprefix("openai:")) if who.startswith("openai:") else None
     key = key_for(address.url) if address else None
     everything = distinct(records)
-    chosen = _board(everything, task, board)
+    chosen = _board(everything, marks(results), task, board)
     found = {record.identity: record for record in everything}
     runs = {
         row.row: {
@@ -305,7 +306,9 @@ def judge(
     )
 
 
-def _board(records: list[RunRecord], task: str | None, board: str | None) -> Board:
+def _board(
+    records: list[RunRecord], rebuilt: list[Reproduction], task: str | None, board: str | None
+) -> Board:
     """Returns the board that is asked for among those whose runs have kept completions."""
     kept = [r for r in records if r.status == "finished" and r.texts_sha256]
     tasks = sorted({record.task for record in kept})
@@ -321,7 +324,8 @@ def _board(records: list[RunRecord], task: str | None, board: str | None) -> Boa
             f"{did_you_mean(task, tasks)}"
         )
     runs = {record.identity for record in kept}
-    boards = [b for b in build(records, task or tasks[0]) if runs & b.identities]
+    found = build(records, task or tasks[0], marks=rebuilt)
+    boards = [b for b in found if runs & b.identities]
     matches = [b for b in boards if b.board.startswith(board or "")]
     if not matches or (board and len(matches) > 1):
         titles = "; ".join(f"{b.title} ({b.board[:8]})" for b in boards)

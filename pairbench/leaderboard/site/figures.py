@@ -21,6 +21,7 @@ from pairbench.leaderboard.overall import OverallRow, overall
 from pairbench.leaderboard.rows import Row
 from pairbench.leaderboard.site.pages import distance_axis, frontier, profile, score_name
 from pairbench.results.files import atomic_write
+from pairbench.results.marks import Reproduction
 from pairbench.results.record import RunRecord
 from pairbench.text import did_you_mean, printable
 
@@ -65,6 +66,7 @@ def draw(
     rows: Sequence[str] = (),
     out: Path | None = None,
     width: float = 3.3,
+    marks: Iterable[Reproduction] = (),
 ) -> Path:
     """Draws one figure and returns its file.
 
@@ -76,6 +78,7 @@ def draw(
         rows: those to draw, as the board calls them; all of them by default.
         out: a .pdf or .svg file; named after board and kind by default.
         width: in inches.
+        marks: of the results folder, which say what sources are the same.
 
     Raises:
         PairBenchError: there is no such task or row, nothing of that kind to draw, another suffix,
@@ -86,11 +89,11 @@ def draw(
         figure = Figure(figsize=(width, 0.68 * width))
         if task is None and kind == "profile":
             stem = "overall-profile"
-            _overall_profile(figure, kept, rows)
+            _overall_profile(figure, build(kept, marks=marks), kept, rows)
         elif task is None:
             raise PairBenchError(f"a figure of {kind} is of one task: name it with --task")
         else:
-            board = build(kept, task)[0]
+            board = build(kept, task, marks=marks)[0]
             stem = f"{board.slug}-{kind}"
             there = {row.row: row for row in board.rows if row.reward is not None}
             KINDS[kind](figure, board, _chosen(there, rows, f"with results on {board.title}"))
@@ -195,8 +198,10 @@ def _band(axes: Axes, places: list[float], points: Sequence[Any], look: dict[str
         axes.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _overall_profile(figure: Figure, records: list[RunRecord], names: Sequence[str]) -> None:
-    board = overall(records)
+def _overall_profile(
+    figure: Figure, boards: list[Board], records: list[RunRecord], names: Sequence[str]
+) -> None:
+    board = overall(records, boards=boards)
     if board is None:
         raise PairBenchError(
             "there is no profile over tasks: it needs two tasks with an untrained row, and two "

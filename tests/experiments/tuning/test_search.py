@@ -493,7 +493,7 @@ def test_a_damaged_study_is_not_overwritten(text: str, tmp_path: Path) -> None:
         {"settings": {"other": 1}},
         {"settings": {"lr": "x"}},
         {"settings": {}},
-        {"settings": {"lr": 1e99}},
+        {"settings": {"lr": 1e308}},
         {"rewards": {"7": 1.0}},
     ],
     ids=str,
