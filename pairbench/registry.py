@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pairbench.errors import PairBenchError
@@ -126,15 +131,16 @@ def _described(entry: Entry) -> Entry:
         return entry
     try:
         cls = _load(entry)
+        with _contained(entry):
+            return replace(
+                entry,
+                summary=(inspect.getdoc(cls) or "").partition("\n")[0],
+                source=str(getattr(cls, "source", "")),
+                departures=str(getattr(cls, "departures", "")),
+                variants=tuple(map(str, getattr(cls, "variants", ()))),
+            )
     except PairBenchError as error:
         return replace(entry, error=str(error))
-    return replace(
-        entry,
-        summary=(inspect.getdoc(cls) or "").partition("\n")[0],
-        source=str(getattr(cls, "source", "")),
-        departures=str(getattr(cls, "departures", "")),
-        variants=tuple(getattr(cls, "variants", ())),
-    )
 
 
 def get_algorithm(name: str) -> type[Method]:
@@ -193,16 +199,48 @@ def load(kind: Kind, name: str) -> object:
 
 def _load(entry: Entry) -> object:
     module, _, attribute = entry.target.partition(":")
-    try:
+    with _contained(entry):
         loaded: object = importlib.import_module(module)
         if entry.origin == BUILT_IN:
             return _named(entry, vars(loaded))
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
+    if getattr(loaded, "name", entry.name) != entry.name:
+        raise PairBenchError(
+            f"{entry.kind} {entry.name!r} ({entry.origin}) calls itself {loaded.name!r}: "  # type: ignore[attr-defined]
+            "its entry point and its decorator must give the same name"
+        )
+    return loaded
+
+
+@contextmanager
+def _contained(entry: Entry) -> Iterator[None]:
+    """Code of a plug-in, which may fail in any way and stops only itself; only Ctrl-C is Ctrl-C.
+
+    What it prints goes to standard error, where it is in the way of no JSON.
+    """
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread() and callable(before)
+
+    def press(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        if callable(before):
+            before(number, frame)
+
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
     except PairBenchError:
         raise
-    # a plug-in may fail in any way; none of them is ours to crash on
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        told_to_end = not isinstance(error, Exception) and type(error).__module__.startswith(
+            "pairbench."
+        )
+        if pressed or told_to_end:
+            raise
         reason = " ".join(str(error).split()) or "no message"
         if isinstance(error, ModuleNotFoundError) and entry.origin == BUILT_IN:
             reason += "; the package's extras bring it: pip install 'pairbench[language,reference]'"
@@ -210,12 +248,9 @@ def _load(entry: Entry) -> object:
             f"{entry.kind} {entry.name!r} ({entry.origin}) cannot be imported: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    if getattr(loaded, "name", entry.name) != entry.name:
-        raise PairBenchError(
-            f"{entry.kind} {entry.name!r} ({entry.origin}) calls itself {loaded.name!r}: "  # type: ignore[attr-defined]
-            "its entry point and its decorator must give the same name"
-        )
-    return loaded
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def _named(entry: Entry, module: Mapping[str, object]) -> object:

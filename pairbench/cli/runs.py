@@ -97,7 +97,7 @@ def run(
         say(profiles(records, folder), nl=False)
     _show_boards(folder, results, {record.identity for record in records})
     for decision in decisions:
-        click.echo(decision.said())
+        say(decision.said())
     failed = sum(record.status == "failed" for record in records)
     if records and all(record.status == "skipped" for record in records):
         why = "; ".join(dict.fromkeys(f"{one.row}: {one.reason}" for one in records))

@@ -64,6 +64,8 @@ def execute(
                 else:
                     # the same run may go by another row's name here
                     tally.cached.append(found.model_copy(update={"row": spec.row}))
+                    if store.checkpoint(spec).exists():  # of a call that was killed between the two
+                        store.forget(spec)
             for task in plan.tasks_of(missing):
                 task.check()
             _look(plan, tally, store, monitor, aside)
@@ -88,6 +90,7 @@ def execute(
                 _tell(store, monitor)
                 monitor.tick(tally)
             pulse.end()
+            _miss(tally, store)
     finally:
         if close:
             launcher.close()
@@ -156,6 +159,16 @@ class _Pulse:
     def end(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def _miss(tally: Tally, store: Store) -> None:
+    """Says so where records were removed under this call, which would else end well with fewer."""
+    ended = [*tally.cached, *tally.finished]
+    if gone := [record for record in ended if not store.path(record).exists()]:
+        raise PairBenchError(
+            f"{len(gone)} of {len(ended)} records were removed from {store.name} while this call "
+            f"ran ({name_of(gone[0])}, ...): the same command runs them again"
+        )
 
 
 def _look(plan: Plan, tally: Tally, store: Store, monitor: Monitor, aside: bool) -> None:

@@ -64,7 +64,7 @@ def look(results: Path) -> Status:
     store = Store(results)
     states: dict[str, RunState] = {}
     driver = store.driver_heartbeat
-    at_work = read_json_object(driver) if _age(driver) < SILENT else None
+    at_work = read_json_object(driver) if abs(_age(driver)) < SILENT else None
     asked = (at_work or {}).get("runs")
     for identity, name in asked.items() if isinstance(asked, dict) else ():
         states[identity] = RunState(identity=identity, name=str(name), state="waiting")
@@ -116,7 +116,13 @@ def profiles(records: list[RunRecord], results: Path) -> str:
     found = []
     for record in records:
         ends = [line for line in read_log(store.log(record.spec)) if line.get("event") == "ended"]
-        if ends and isinstance(spent_on := ends[-1].get("spent_on"), dict) and spent_on:
+        told = ends[-1].get("spent_on") if ends else None
+        spent_on = {
+            part: seconds
+            for part, seconds in (told.items() if isinstance(told, dict) else ())
+            if isinstance(seconds, int | float) and seconds >= 0
+        }
+        if sum(spent_on.values()) > 0:
             found.append((name_of(record), spent_on))
     if not found:
         return "no run has left a profile\n"
@@ -126,7 +132,7 @@ def profiles(records: list[RunRecord], results: Path) -> str:
         total = sum(spent_on.values())
         shares = [f"{spent_on[part] / total:.0%}" if part in spent_on else "" for part in parts]
         rows.append((printable(name), f"{total:.1f}", *shares))
-    headers = ("run", "seconds", *parts)
+    headers = ("run", "seconds", *map(printable, parts))
     return f"{tabulate(rows, headers, 'plain', disable_numparse=True)}\n"
 
 
@@ -142,6 +148,8 @@ def _under_way(heartbeat: dict[str, Any], age: float) -> RunState:
     state: State = "running"
     if age >= SILENT:
         state, where = "stalled", f"{where} has been silent for {duration(age)}: run it again"
+    elif age <= -SILENT:  # it would look alive for as long as that clock is ahead
+        state, where = "stalled", f"{where} wrote last {duration(-age)} from now, by its clock"
     elif idle >= IDLE:
         state, where = "stalled", f"{where} has ended no iteration for {duration(idle)}"
     return RunState(
@@ -166,7 +174,7 @@ def _failed(record: RunRecord) -> RunState:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; negative where a clock went back, so it counts as fresh."""
+    """Seconds since a file was written; negative where a clock went back, or another is ahead."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:

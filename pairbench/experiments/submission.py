@@ -231,6 +231,18 @@ def _misplaced(path: Path, results: Path, place: Path) -> Iterator[str]:
         yield f"{place} holds this run already, with other numbers, and is never overwritten"
 
 
+def _sweep(target: Path) -> None:
+    """Removes what a copy to a file left behind whose process has ended."""
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        number = leftover.name.split(".")[-2]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except (OSError, ValueError, OverflowError):  # somebody's, or no number
+            continue
+
+
 def _same(place: Path, path: Path) -> bool:
     """Whether two files are ordinary ones of the same content."""
     with contextlib.suppress(OSError):
@@ -383,6 +395,7 @@ def copy(found: Sequence[Submitted], into: Path) -> list[Path]:
         for source in one.beside:
             target = place.with_name(source.name)
             refuse_link_out(into, target.parent)
+            _sweep(target)
             if not os.path.lexists(target):
                 plan.append((source, target))
             elif not _same(target, source):

@@ -46,6 +46,7 @@ def load_records(root: Path | str = "results", task: str | None = None) -> Recor
     if not folder.is_dir():
         raise PairBenchError(f"there is no results folder {folder}: run something first")
     records: dict[str, RunRecord] = {}
+    places: dict[str, Path] = {}
     failures: dict[str, tuple[int, RunRecord]] = {}
     for path in record_files(folder):
         try:
@@ -58,7 +59,14 @@ def load_records(root: Path | str = "results", task: str | None = None) -> Recor
         if task is not None and record.task != task:
             continue
         if record.status != "failed":
-            records[record.identity] = record
+            before = places.get(record.identity)
+            # the file in a run's own place is its record, wherever others of the name lie
+            if before is not None and path != record_path(folder, record):
+                problems.append(f"{path} is not used: {before} is the record of the same run")
+                continue
+            if before is not None:
+                problems.append(f"{before} is not used: {path} is the record of the same run")
+            records[record.identity], places[record.identity] = record, path
             continue
         number = path.stem.rpartition("-")[2]
         attempt = int(number) if number.isdigit() else 0

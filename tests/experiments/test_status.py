@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from pairbench.errors import PairBenchError
+from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.runner import execute
 from pairbench.experiments.status import IDLE, SILENT, look, profiles, render
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import RunLog, heartbeat_path, read_log
+from pairbench.results.record import RunRecord
 from tests.faults.forked import Here
 from tests.support.records import record
 
@@ -85,3 +87,52 @@ def test_a_run_leaves_its_log_and_what_its_seconds_went_into(tmp_path: Path) -> 
     with store.log(done.spec).open("a") as file:
         file.write('{"event": "cut o')  # by its writer's death
     assert read_log(store.log(done.spec)) == lines
+
+
+def test_a_profile_of_nothing_or_of_a_stranger_is_none(tmp_path: Path) -> None:
+    one = record("grpo", 0)
+    log = Store(tmp_path).log(one.spec)
+    log.parent.mkdir(parents=True)
+    for spent in ({"a": 0.0, "b": 0}, {"a": "x"}, {"a": None, "b": [1]}, {"a": -1.0}, "x", {}):
+        log.write_text(json.dumps({"event": "ended", "spent_on": spent}) + "\n")
+        assert profiles([one], tmp_path) == "no run has left a profile\n"
+    log.write_text(json.dumps({"event": "ended", "spent_on": {"a\x1b": 3, "b": "x", "c": 1.0}}))
+    assert profiles([one], tmp_path).split() == [
+        "run", "seconds", "a", "c", "grpo", "on", "halfcheetah-v4,", "seed",
+        "0", "4.0", "75%", "25%",
+    ]  # fmt: skip
+
+
+def test_what_another_clock_wrote_ahead_of_this_one_is_not_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.driver_heartbeat.parent.mkdir()
+    store.driver_heartbeat.write_text(json.dumps({"runs": {"x": "grpo on t, seed 0"}}))
+    assert look(tmp_path).counts["waiting"] == 1
+    sign = heartbeat_path(store.log(record("grpo", 0).spec))
+    sign.write_text(json.dumps({"identity": "y", "row": "a", "task": "t", "seed": 0}))
+    for path in (store.driver_heartbeat, sign):
+        os.utime(path, (time.time() + 9000, time.time() + 9000))
+    counts = look(tmp_path).counts
+    assert (counts["waiting"], counts["stalled"]) == (0, 1)
+    assert "wrote last 2:30:00 from now" in look(tmp_path).runs[0].detail
+
+
+def test_records_that_are_removed_under_a_call_are_missed(tmp_path: Path) -> None:
+    runs = plan(
+        algorithms=["grpo"], tasks=["preference-bandit"], seeds="0-1", budget={"steps": 600},
+        protocol={"evaluations": 1, "probes": 0},
+    )  # fmt: skip
+    store = Store(tmp_path)
+
+    class Removes(Monitor):
+        def ended(self, record: RunRecord, tally: Tally) -> None:
+            if record.seed == 0:
+                store.path(record).unlink()
+
+    with pytest.raises(PairBenchError, match=r"1 of 2 records were removed from .*seed 0, \.\.\."):
+        execute(runs, store, Here(), monitor=Removes())
+    left = store.checkpoint(runs.specs[1])
+    left.write_bytes(b"of a call that was killed after its record's rename")
+    tally = execute(runs, store, Here())
+    assert (len(tally.cached), len(tally.finished)) == (1, 1)
+    assert not left.exists()

@@ -177,3 +177,15 @@ def test_pipes_in_every_place_hold_up_nobody(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
     with pytest.raises(PairBenchError, match="no ordinary file"):
         marks(results)
+
+
+def test_what_a_killed_copy_left_is_swept(tmp_path: Path) -> None:
+    one = Store(tmp_path / "mine").write(record("grpo", 0))
+    found = look([Store(tmp_path / "mine").path(one)], tmp_path / "theirs")
+    place = Store(tmp_path / "theirs").path(one)
+    place.parent.mkdir(parents=True)
+    dead, alive = (place.with_name(f".{place.name}.{n}.tmp") for n in (2**22 + 5, os.getppid()))
+    for path in (dead, alive):
+        path.touch()
+    copy(found, tmp_path / "theirs")
+    assert sorted(p.name for p in place.parent.iterdir()) == sorted([alive.name, place.name])

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from pairbench.errors import PairBenchError
 from pairbench.experiments.suite import expand, load_suite, parse_seeds
 from pairbench.language.data import load as data
-from pairbench.registry import Entry, _load
+from pairbench.registry import Entry, _described, _load
 
 GOOD = """
 [protocol]
@@ -133,3 +133,35 @@ def test_a_plug_in_that_is_none_stops_nobody(
     with pytest.raises(PairBenchError, match=says):
         _load(Entry("algorithm", "x", target, origin="evil"))
     assert "leaves" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise KeyboardInterrupt",
+        "class Stop(BaseException): pass\nraise Stop",
+        "raise SystemExit(0)",
+        "class K(type):\n  variants = property(lambda cls: 1 / 0)\nclass X(metaclass=K): pass",
+    ],
+)  # fmt: skip
+def test_a_plug_in_stops_only_its_own_rows_and_prints_into_no_json(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evil_module.py").write_text(f"print('hello')\n{code}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "evil_module", raising=False)
+    entry = _described(Entry("task", "x", "evil_module:X", origin="evil"))
+    assert entry.error is not None and "(evil) cannot be imported" in entry.error
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "hello\n")
+
+
+def test_control_c_during_an_import_is_no_fault_of_the_plug_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nX = 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        _load(Entry("algorithm", "x", "slow_module:X", origin="good"))

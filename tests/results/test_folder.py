@@ -275,3 +275,23 @@ def test_a_run_whose_record_nobody_would_read_is_a_failure(tmp_path: Path) -> No
         "what it came to cannot be kept: it has measured more than 1e+100" in kept.failure.message
     )
     assert [r.status for r in load_records(tmp_path).records] == ["failed"]
+
+
+@pytest.mark.parametrize("name", ["a-copy", "z-copy"])
+def test_of_two_files_of_one_run_the_one_in_its_place_counts(name: str, tmp_path: Path) -> None:
+    from tests.support.records import record
+
+    one, store = record("grpo", 0), Store(tmp_path)
+    store.write(one)
+    other = tmp_path / name / "x" / store.path(one).name
+    other.parent.mkdir(parents=True)
+    other.write_bytes(as_json(one.model_copy(update={"regime": "another"})))
+    records, problems = load_records(tmp_path)
+    assert records == [one]
+    assert problems == [f"{other} is not used: {store.path(one)} is the record of the same run"]
+    second = other.with_name(f"{one.identity[:20]}.json")
+    second.write_bytes(as_json(one))
+    store.path(one).unlink()
+    assert load_records(tmp_path).problems == [
+        f"{second} is not used: {other} is the record of the same run"
+    ]
