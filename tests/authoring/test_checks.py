@@ -546,3 +546,27 @@ def test_a_mistake_is_one_sentence(
     status, printed = said(capsys, *arguments)
     assert status == 2
     assert message in printed.err and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("dpo", {"loss_type": "ipo-mean"}),
+        ("grpo", {"trust_region": True, "threshold": 0.0}),
+        ("grpo", {"penalty": "direct", "ratio_level": "sequence_mean"}),
+        ("hard-pair-grpo", {"kappa": 1.0, "base": "restricted"}),
+        ("f-grpo", {"weights": "self-normalised-mean"}),
+        ("rlrr", {"form": "hrr"}),
+        ("amir-grpo", {"margin": 0.0}),
+        *(
+            ("grpo", {"aggregation": how, "ratio_level": level})
+            for how in ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "luspo", "sapo")
+            for level in ("token", "sequence_mean", "trajectory")
+        ),
+    ],
+    ids=str,
+)
+def test_rows_without_steps_count_for_nothing_in_any_form(
+    name: str, settings: dict[str, Any]
+) -> None:
+    assert one(get_algorithm(name), "empty-rows", settings=settings).passed
