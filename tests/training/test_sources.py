@@ -87,8 +87,11 @@ def test_all_of_a_plug_ins_own_modules_count(
     assert (OBJECTIVES, "masked_mean") in reached(roots(cls))
     edit(package / "__init__.py", '"""Score times', '"""Scores times')
     assert sources(cls)[name] == found[0]
+    (tmp_path / "sources_test_beside.py").write_text("SIGN = 1.0\n")  # of no distribution
     for file, old, new in (
         ("__init__.py", "Loss(-objectives", "Loss(objectives"),
+        ("more.py", "LEVEL", "from sources_test_beside import SIGN\nLEVEL"),
+        ("../sources_test_beside.py", "1.0", "-1.0"),
         ("more.py", "0.25", "0.5"),
         ("more.py", "LEVEL", "import math\nfrom torch import sin as f\nx = f\nLEVEL"),
         ("more.py", "sin as f", "cos as f"),
