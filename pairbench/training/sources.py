@@ -235,6 +235,8 @@ def _written(node: object) -> str:
         node = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         return f"Raise({_written(node)})"
     fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty texts between its parts
+        fields["values"] = [p for p in node.values if getattr(p, "value", None) != ""]
     if not isinstance(node, ast.AnnAssign):  # a setting's annotation holds its bounds
         fields.pop("annotation", None)
     fields.pop("returns", None)

@@ -125,3 +125,12 @@ def test_what_decides_a_number_is_written_and_what_cannot_is_not(
         for text in (one, other)
     )
     assert (first == second) is same
+
+
+def test_an_empty_text_within_a_formatted_one_is_not_written() -> None:
+    """Python 3.12 puts one behind a nested field; 3.11 and 3.13 do not."""
+    tree = ast.parse("f'{a:<{width}}'")
+    written = module._written(tree)
+    (inner,) = [n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) and len(n.values) == 2]
+    inner.values.append(ast.Constant(""))
+    assert module._written(tree) == written
