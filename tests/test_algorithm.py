@@ -73,7 +73,7 @@ def test_a_batch_that_lacks_a_field_is_refused_in_words(cls: type[Algorithm]) ->
             beside = replace(batch, offline=replace(batch.offline, pairs=None))
             with pytest.raises(PairBenchError, match=r"needs a batch with offline\.pairs"):
                 method.study(beside, 0.0, 0)
-    assert taken
+    assert taken or cls.name == "distilled"  # learns from responses alone
 
 
 def test_a_field_that_needs_forgot_is_named_where_it_is_read() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from pairbench.errors import PairBenchError
 from pairbench.language.data.forms import Turn
-from pairbench.language.data.pairs import Pair, Preferences, Split, prompt_text
+from pairbench.language.data.pairs import Pair, Preferences, Split, prompt_text, templated
 from pairbench.language.policy.encoding import answer_ids, begins_with, table, token_ids
 from pairbench.language.policy.models import load_tokenizer
 
 if TYPE_CHECKING:
+    from pairbench.language.judges.panel import RewardModel
     from pairbench.language.policy.models import LanguageModel
     from pairbench.language.task import LanguageConfig
 
@@ -79,36 +81,42 @@ def prompts_of(
     )
 
 
-def check(data: Preferences, config: LanguageConfig) -> None:
-    """Checks that there are prompts for each use, and that the model's template takes them all.
+def check(data: Preferences, config: LanguageConfig, judges: Sequence[RewardModel] = ()) -> None:
+    """Checks that there are prompts for each use, and that all models' templates take them.
 
     The model `tiny`, which is trained when a run begins, has no template.
 
     Raises:
-        PairBenchError: there are none, or it does not.
+        PairBenchError: there are none, or one does not.
     """
     used = _used(data, config)
     for use, pairs in used.items():
         if not pairs:
             raise PairBenchError(
                 f"{data.name} has {len(data.pairs)} pairs, and no prompt is left for {use}: "
-                f"prompts are dealt out by a hash, so give more pairs, a hundred at least"
+                "prompts are dealt out by a hash, so give more pairs, a hundred at least"
             )
-    if config.model == "tiny":
-        return
-    tokenizer = load_tokenizer(config.model)
+    ask: dict[str, Callable[[tuple[Turn, ...]], str | None]] = {
+        f"the {judge.name}": judge.refusal for judge in judges
+    }
+    if config.model != "tiny":
+        ask[f"the model {config.model}"] = partial(_refusal, load_tokenizer(config.model))
     for pair in (pair for pairs in used.values() for pair in pairs):
-        try:
-            told = prompt_text(pair.prompt, tokenizer).strip()
-        except PairBenchError as error:
-            told, reason = "", str(error)
-        else:
-            reason = "the chat template leaves nothing of it"
-        if not told:
-            raise PairBenchError(
-                f"{pair.where or pair.id}: the model {config.model} cannot be given this prompt, "
-                f"{reason}: leave out what it refuses, as a system turn, or take another model"
-            )
+        for who, refusal in ask.items():
+            if (reason := refusal(pair.prompt)) is not None:
+                raise PairBenchError(
+                    f"{pair.where or pair.id}: {who} cannot be given this prompt, {reason}: leave "
+                    "out what it refuses, as a system turn, or take another model"
+                )
+
+
+def _refusal(tokenizer: Any, prompt: tuple[Turn, ...]) -> str | None:
+    """Returns why a policy's chat template does not take a prompt, or None."""
+    try:
+        text = prompt_text(prompt, tokenizer)
+    except PairBenchError as error:
+        return str(error)
+    return None if text.strip() else "its chat template leaves nothing of it"
 
 
 def _used(data: Preferences, config: LanguageConfig) -> dict[str, tuple[Pair, ...]]:
@@ -152,29 +160,32 @@ def prompt_ids(
     A chat template says which special tokens there are, and where. Without one they are those that
     the tokenizer itself puts first. No text of a turn is read as a special token.
     """
-    texts = [prompt_text(prompt, tokenizer) for prompt in prompts]
-    if not getattr(tokenizer, "chat_template", None):
-        return begins_with(tokenizer), token_ids(tokenizer, texts, split_special_tokens=True)
-    rows = token_ids(tokenizer, texts)
+    if getattr(tokenizer, "chat_template", None):
+        return [], [template_ids(prompt, tokenizer) for prompt in prompts]
+    texts = [prompt_text(prompt) for prompt in prompts]
+    return begins_with(tokenizer), token_ids(tokenizer, texts, split_special_tokens=True)
+
+
+def template_ids(turns: Sequence[Turn], tokenizer: Any, answered: bool = False) -> list[int]:
+    """Returns the ids of turns in a chat template; see `templated`.
+
+    Special tokens are the template's: where a turn's text looks like one, it stays text.
+
+    Raises:
+        PairBenchError: the template does not take the turns.
+    """
     special = [re.escape(token) for token in tokenizer.all_special_tokens]
     any_of = re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
-    for n, prompt in enumerate(prompts):
-        if any(any_of.search(text) for _, text in prompt):
-            rows[n] = _with_text_apart(prompt, tokenizer, any_of)
-    return [], rows
-
-
-def _with_text_apart(prompt: Sequence[Turn], tokenizer: Any, special: re.Pattern[str]) -> list[int]:
-    """Returns the ids of a prompt whose turns hold texts that look like `special` tokens."""
     found: list[str] = []
 
     def hidden(match: re.Match[str]) -> str:
         found.append(match[0])
         return f"{_HIDDEN}{len(found) - 1}{_HIDDEN}"
 
-    text = prompt_text([(role, special.sub(hidden, said)) for role, said in prompt], tokenizer)
+    apart = [(role, any_of.sub(hidden, said)) for role, said in turns]
+    parts = re.split(f"{_HIDDEN}([0-9]+){_HIDDEN}", templated(apart, tokenizer, answered))
     ids: list[int] = []
-    for k, part in enumerate(re.split(f"{_HIDDEN}([0-9]+){_HIDDEN}", text)):
+    for k, part in enumerate(parts):
         said = found[int(part)] if k % 2 else part
         ids += token_ids(tokenizer, [said], split_special_tokens=bool(k % 2))[0]
     return ids
@@ -201,7 +212,12 @@ def cuts(training: Prompts, held_out: Prompts) -> dict[str, dict[str, int]]:
     }
 
 
-def note(cut: Mapping[str, Mapping[str, int]], repeated: int, config: LanguageConfig) -> str | None:
+def note(
+    cut: Mapping[str, Mapping[str, int]],
+    repeated: int,
+    judges: Iterable[str],
+    config: LanguageConfig,
+) -> str | None:
     """Returns what reading and cutting did in one sentence for the board; None for nothing."""
     lengths = {"prompts": config.prompt_tokens, "answers": config.pair_tokens}
     said = []
@@ -211,4 +227,5 @@ def note(cut: Mapping[str, Mapping[str, int]], repeated: int, config: LanguageCo
     same = [f"{part[IDENTICAL]} {name}" for name, part in cut.items() if part[IDENTICAL]]
     said += [f"pairs dropped as {IDENTICAL}: {', '.join(same)}"] if same else []
     said += [f"prompts taken off both sides, which repeated them: {repeated}"] if repeated else []
+    said += [f"prompts too long for the {role} judge cut for it" for role in judges]
     return f"{'; '.join(said).capitalize()}." if said else None

@@ -261,7 +261,7 @@ class LanguageTask(Task):
         _ = self.data, self.proxy, self.gold, self.declared()
         from pairbench.language.prompts import check
 
-        check(self.data, self.config)
+        check(self.data, self.config, self._reward_models())
 
     def read(self, needs: Needs) -> dict[str, str]:
         from pairbench.language.policy.models import read_of_model
@@ -327,8 +327,13 @@ class LanguageTask(Task):
 
         # a run that ended early has no prompts
         cut = cuts(*self.prompts) if "prompts" in self.__dict__ else {}
-        repeated = self.data.repeated
-        return {"repeated": repeated, "cut": cut, "note": note(cut, repeated, self.config)}
+        repeated, own = self.data.repeated, self._reward_models()
+        judges = {judge.role: judge.cut for judge in own if judge.cut}
+        said = note(cut, repeated, judges, self.config)
+        return {"repeated": repeated, "cut": cut, "cut for judges": judges, "note": said}
+
+    def _reward_models(self) -> list[RewardModel]:
+        return [judge for judge in (self.proxy, self.gold) if isinstance(judge, RewardModel)]
 
     def provenance(self, needs: Needs) -> dict[str, Any]:
         return {

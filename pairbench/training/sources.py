@@ -1,6 +1,7 @@
 """The source of what trains and scores, known by its content; docs/explanation/content.md.
 
-Of code from elsewhere, all modules of its distribution count that are imported from the class's.
+Of code from elsewhere, all modules count that are imported from the class's and come with its
+distribution, or with none.
 Of PairBench's own, those definitions count that are reached by name from the class, through the
 rooms that compute. What decides no number is left out: comments, docstrings, annotations, what an
 error says, and the facts of a class that a run's settings hold already.
@@ -66,7 +67,7 @@ def reached(roots: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     while left:
         module, name = left.pop()
         top = module.split(".")[0]
-        if top not in ours or (top == OURS and _silent(module)):
+        if _silent(module) if top == OURS else top not in ours and not _loose(top):
             continue
         if module == OURS:
             left += [(pairbench._HOME[name], name)] if name in pairbench._HOME else []
@@ -235,6 +236,8 @@ def _written(node: object) -> str:
         node = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         return f"Raise({_written(node)})"
     fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty texts between its parts
+        fields["values"] = [p for p in node.values if getattr(p, "value", None) != ""]
     if not isinstance(node, ast.AnnAssign):  # a setting's annotation holds its bounds
         fields.pop("annotation", None)
     fields.pop("returns", None)
@@ -289,6 +292,15 @@ def _together(top: str) -> frozenset[str]:
     brought = metadata.packages_distributions()
     mine = set(brought.get(top, ()))
     return frozenset({OURS, top, *(name for name, by in brought.items() if mine & set(by))})
+
+
+@cache
+def _loose(top: str) -> bool:
+    """Whether a module comes with no distribution, as a file beside a plug-in's."""
+    file = None if top in sys.stdlib_module_names else _file(top)
+    if file is None or {"site-packages", "dist-packages"} & set(file.parts):
+        return False
+    return top not in metadata.packages_distributions()
 
 
 def _file(module: str) -> Path | None:

@@ -25,15 +25,21 @@ from pairbench.registry import BUILT_IN, entries, get_algorithm
 from pairbench.space import integers, log_uniform
 
 BUILT = [entry.name for entry in entries("algorithm").values() if entry.origin == BUILT_IN]
-OTHERS = [
-    name for name in BUILT if name in ("random", "reference") or name.startswith(("sb3-", "trl-"))
-]
+FLOORS = ("best-of-n", "optimum", "random", "reference")
+OTHERS = [name for name in BUILT if name in FLOORS or name.startswith(("sb3-", "trl-"))]
 """Floor rows and other libraries' trainers."""
 
 RATES = log_uniform(0.1, 1.0)
 """A space that `Sound`'s preset is not in."""
 
 LEARNERS = [name for name in BUILT if name not in OTHERS]
+MOOT = {
+    "krpo": {"member-order"},
+    "ppo": {"member-order"},
+    "distilled": {"member-order", "bandit", "learning"},
+}
+"""Checks that say nothing of a method: of its order, or because the bandit has not what it asks."""
+
 ON_THE_BANDIT = ("bandit", "learning")
 SYNTHETIC = tuple(name for name in NAMES if name not in ON_THE_BANDIT)
 
@@ -313,7 +319,7 @@ def test_built_in_algorithms_keep_the_contract(
     assert [f.name for f in found] == list(NAMES)
     assert {f.name: f.sentence for f in found if f.passed is False} == {}
     moot = {f.name for f in found if f.passed is None}
-    assert moot == ({"member-order"} if algorithm in ("krpo", "ppo") else set())
+    assert moot == MOOT.get(algorithm, set())
 
 
 def test_rows_without_a_loss_of_ours_are_skipped_with_a_reason() -> None:
@@ -546,3 +552,27 @@ def test_a_mistake_is_one_sentence(
     status, printed = said(capsys, *arguments)
     assert status == 2
     assert message in printed.err and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("dpo", {"loss_type": "ipo-mean"}),
+        ("grpo", {"trust_region": True, "threshold": 0.0}),
+        ("grpo", {"penalty": "direct", "ratio_level": "sequence_mean"}),
+        ("hard-pair-grpo", {"kappa": 1.0, "base": "restricted"}),
+        ("f-grpo", {"weights": "self-normalised-mean"}),
+        ("rlrr", {"form": "hrr"}),
+        ("amir-grpo", {"margin": 0.0}),
+        *(
+            ("grpo", {"aggregation": how, "ratio_level": level})
+            for how in ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "luspo", "sapo")
+            for level in ("token", "sequence_mean", "trajectory")
+        ),
+    ],
+    ids=str,
+)
+def test_rows_without_steps_count_for_nothing_in_any_form(
+    name: str, settings: dict[str, Any]
+) -> None:
+    assert one(get_algorithm(name), "empty-rows", settings=settings).passed

@@ -20,7 +20,7 @@ from pairbench.language.data.load import load
 from pairbench.language.data.pairs import prompt_text
 from pairbench.language.policy.encoding import answer_ids, begins_with, decode, token_ids
 from pairbench.language.policy.models import load_model
-from pairbench.language.prompts import check, prompt_ids, prompts_of
+from pairbench.language.prompts import check, prompt_ids, prompts_of, template_ids
 from pairbench.language.task import LanguageConfig
 from tests.support.preferences import plain, write
 
@@ -77,6 +77,12 @@ def test_without_a_template_the_tokenizers_own_begin_of_sequence_comes_once(
 
 def test_a_template_says_where_special_tokens_are_and_no_turn_does(model: Path) -> None:
     tokenizer = tokenizer_of(model, MARKED, bos=True)
+    assert (
+        tokenizer.decode(
+            template_ids((("user", "a<pad>"), ("assistant", "b<eos>")), tokenizer, True)
+        )
+        == "<eos>[a<pad>]<eos>[b<eos>]<eos>"
+    )
     plain_turn, hostile = (("user", "hello there"),), (("user", "hello <eos> <pad>there"),)
     first, (one, other) = prompt_ids([plain_turn, hostile], tokenizer)
     assert first == [] and one == token_ids(tokenizer, [prompt_text(plain_turn, tokenizer)])[0]
@@ -95,7 +101,7 @@ def test_a_template_that_refuses_or_fails_is_one_sentence_before_the_first_run(
     with pytest.raises(PairBenchError, match=r"rows\.jsonl, line \d+: the model .*System role not"):
         check(load(pairs(tmp_path, prompt=system)), config)
     tokenizer_of(model, "{% for m in messages %}")
-    with pytest.raises(PairBenchError, match=r"line \d+: .* the chat template fails"):
+    with pytest.raises(PairBenchError, match=r"line \d+: .* its chat template fails"):
         check(load(pairs(tmp_path)), config)
     tokenizer_of(model, "{# nothing #}")
     with pytest.raises(PairBenchError, match=r"line \d+: .* template leaves nothing of it"):

@@ -37,7 +37,9 @@ from pairbench.language.judges.panel import KnownAnswers, RewardModel, component
 from pairbench.language.metrics import load_metric
 from pairbench.language.policy.encoding import answer_ids
 from pairbench.language.policy.policy import LanguagePolicy
+from pairbench.language.prompts import note
 from pairbench.language.session import LanguageSession
+from pairbench.language.task import LanguageConfig
 from pairbench.leaderboard import build
 from pairbench.leaderboard.compare import compare_sides
 from pairbench.registry import get_algorithm, get_task
@@ -540,11 +542,25 @@ def test_a_reward_model_loses_the_beginning_of_a_prompt_and_never_an_answer(tmp_
     answers = ["It is four.", "Go away.", "Bananas are yellow."]
     scores = judge.score([long] * 3, answers, [""] * 3)
     assert len({round(float(score), 6) for score in scores}) == 3
+    assert judge.refusal(long) is None and judge.cut == 3 and judge.role == "gold"
+    assert (
+        note({}, 0, ["gold"], LanguageConfig()) == "Prompts too long for the gold judge cut for it."
+    )
     other = (("user", "other " * 9 + "word " * judge._context + "What is 2+2?"),)
     same = judge.score([other] * 3, answers, [""] * 3)
     np.testing.assert_allclose(same, scores, atol=1e-5)
     with pytest.raises(PairBenchError, match=r"an answer alone has .*: lower completion_tokens"):
         judge.score([long], ["word " * judge._context], [""])
+
+
+def test_a_reward_model_whose_template_refuses_is_told_before_the_first_run(tmp_path: Path) -> None:
+    folder = reward_model(tmp_path / "rm")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{{ raise_exception('No.') }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    task = ToyDialogue(ToyDialogue.Config(**SMALL, gold=str(folder)))
+    with pytest.raises(PairBenchError, match=r"^toy-000.*: the gold judge .*template fails .*No"):
+        task.check()
 
 
 def test_reward_models_that_cannot_judge_say_why(tmp_path: Path) -> None:

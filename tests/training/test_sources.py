@@ -87,8 +87,11 @@ def test_all_of_a_plug_ins_own_modules_count(
     assert (OBJECTIVES, "masked_mean") in reached(roots(cls))
     edit(package / "__init__.py", '"""Score times', '"""Scores times')
     assert sources(cls)[name] == found[0]
+    (tmp_path / "sources_test_beside.py").write_text("SIGN = 1.0\n")  # of no distribution
     for file, old, new in (
         ("__init__.py", "Loss(-objectives", "Loss(objectives"),
+        ("more.py", "LEVEL", "from sources_test_beside import SIGN\nLEVEL"),
+        ("../sources_test_beside.py", "1.0", "-1.0"),
         ("more.py", "0.25", "0.5"),
         ("more.py", "LEVEL", "import math\nfrom torch import sin as f\nx = f\nLEVEL"),
         ("more.py", "sin as f", "cos as f"),
@@ -125,3 +128,12 @@ def test_what_decides_a_number_is_written_and_what_cannot_is_not(
         for text in (one, other)
     )
     assert (first == second) is same
+
+
+def test_an_empty_text_within_a_formatted_one_is_not_written() -> None:
+    """Python 3.12 puts one behind a nested field; 3.11 and 3.13 do not."""
+    tree = ast.parse("f'{a:<{width}}'")
+    written = module._written(tree)
+    (inner,) = [n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) and len(n.values) == 2]
+    inner.values.append(ast.Constant(""))
+    assert module._written(tree) == written

@@ -428,7 +428,13 @@ def as_toml(suite: Suite) -> str:
     import tomli_w
 
     tree = suite.model_dump(mode="json", exclude={"name"}, exclude_none=True)
-    tree["protocol"] |= suite.protocol.model_dump(include={"adam_eps"}, exclude_unset=True)
+    protocols = [(tree, suite.protocol)]
+    protocols += [
+        (tree["terms"][task], p) for task, own in suite.terms.items() if (p := own.protocol)
+    ]
+    for part, protocol in protocols:  # what was said is said again, be it the usual
+        if "adam_eps" in protocol.given:
+            part["protocol"]["adam_eps"] = protocol.adam_eps
     for row in tree["rows"]:
         for key in [key for key in ("seeds", "settings") if not row[key]]:
             del row[key]

@@ -31,17 +31,25 @@ ROLES: Mapping[str, str] = {
 }
 """Our names of roles by those that files have."""
 
-TEMPLATES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"<\|im_start\|>(\w+)\n"), "<|im_end|>"),
-    (re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n"), "<|eot_id|>"),
-    (re.compile(r"<start_of_turn>(\w+)\n"), "<end_of_turn>"),
-    (re.compile(r"<\|(user|assistant|system)\|>\n"), "</s>"),
+Template = tuple[re.Pattern[str], re.Pattern[str]]
+
+TEMPLATES: tuple[Template, ...] = (
+    (re.compile(r"<\|im_start\|>(\w+)\n"), re.compile(r"<\|im_end\|>\Z")),
+    (
+        re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n"),
+        re.compile(r"<\|eot_id\|>\Z"),
+    ),
+    (re.compile(r"<start_of_turn>(\w+)\n"), re.compile(r"<end_of_turn>\Z")),
+    (
+        re.compile(r"<\|(user|assistant|system)\|>\n"),
+        re.compile(r"(?:</s>|<\|end\|>|<\|endoftext\|>)\Z"),
+    ),
 )
-"""Of ChatML, Llama 3, Gemma and Zephyr: what opens a turn, and what closes it."""
+"""What opens a turn and what closes it: ChatML, Llama 3, Gemma, and Zephyr, Phi 3 and Tulu."""
 
 _FOREIGN = re.compile(
-    r"\s*(<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>"
-    r"|<\|(?:user|system)\|>|\[INST\]|### (?:Instruction|Human|User):|(?:Human|HUMAN):)"
+    r"\s*(<s>|<bos>|<start_of_turn>|<[|｜][^\s<>|｜]{1,40}[|｜]>"
+    r"|\[INST\]|### (?:Instruction|Human|User):|(?:Human|HUMAN):)"
     r"|[\s\S]*(?:^|\s)((?:### )?(?:Assistant|ASSISTANT):|### Response:)\s*\Z"
 )
 """What a prompt begins or ends with that carries a template."""
@@ -102,7 +110,7 @@ def dialogue(row: RawPair, side: Side) -> list[Turn]:
     if template is not None:
         opens, closes = template
         opened = opens.match(text.strip())
-        text = text.strip()[opened.end() if opened else 0 :].removesuffix(closes)
+        text = closes.sub("", text.strip()[opened.end() if opened else 0 :])
     if isinstance(prompt, str) and turns[-1:] == [("assistant", "")]:
         turns.pop()
     return [*turns, ("assistant", text.strip())]
@@ -123,7 +131,7 @@ def _whole(text: str, row: RawPair, side: Side) -> list[Turn]:
     )
 
 
-def _opening(prompt: Any, row: RawPair) -> tuple[list[Turn], tuple[re.Pattern[str], str] | None]:
+def _opening(prompt: Any, row: RawPair) -> tuple[list[Turn], Template | None]:
     """Returns the turns of a prompt, and the template it was written in, if any.
 
     Raises:
@@ -183,13 +191,13 @@ def _spoken(text: str) -> list[Turn]:
     return []
 
 
-def _templated(text: str, opens: re.Pattern[str], closes: str) -> list[Turn]:
+def _templated(text: str, opens: re.Pattern[str], closes: re.Pattern[str]) -> list[Turn]:
     """Returns the turns of text in a chat template; none where it does not begin so."""
     begins = _BEGINS.match(text)
     text = text[begins.end() if begins else 0 :]
     parts = opens.split(text + "\n\n")
     roles = [ROLES.get(role, "") for role in parts[1::2]]
-    said = [part.strip().removesuffix(closes).strip() for part in parts[2::2]]
+    said = [closes.sub("", part.strip()).strip() for part in parts[2::2]]
     return list(zip(roles, said)) if all(roles) and not parts[0] else []
 
 

@@ -290,7 +290,12 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         table = csv.DictReader(text, strict=True)
         try:
             for record in table:
-                yield f"{path}, line {table.line_num}", record
+                where = f"{path}, line {table.line_num}"
+                if None in record:
+                    raise PairBenchError(
+                        f"{where} has more cells than the header: quote text that holds a comma"
+                    )
+                yield where, record
         except csv.Error as error:
             where = f"{path}, line {table.line_num}"
             raise PairBenchError(f"{where} is not valid CSV: {error}") from error

@@ -163,15 +163,24 @@ def prompt_text(prompt: Iterable[Turn], tokenizer: Any = None) -> str:
     """
     turns = tuple(prompt)
     if getattr(tokenizer, "chat_template", None):
-        messages = [{"role": role, "content": text} for role, text in turns]
-        try:
-            text = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is a program, and raises what it likes
-            raise PairBenchError(f"the chat template fails ({error_line(error)})") from error
-        return str(text)
+        return templated(turns, tokenizer)
     return "".join(f"\n\n{_SPEAKERS[role]}: {text}" for role, text in turns) + "\n\nAssistant:"
+
+
+def templated(turns: Iterable[Turn], tokenizer: Any, answered: bool = False) -> str:
+    """Returns turns in a tokenizer's chat template, the last one `answered` or to be answered.
+
+    Raises:
+        PairBenchError: the template refuses the turns, or is no template.
+    """
+    messages = [{"role": role, "content": text} for role, text in turns]
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=not answered
+        )
+    except Exception as error:  # a template is a program, and raises what it likes
+        raise PairBenchError(f"its chat template fails ({error_line(error)})") from error
+    return str(text)
 
 
 def prompt_id(prompt: Iterable[Turn]) -> str:

@@ -23,6 +23,7 @@ from pairbench.language.judges.judge import ROLES, Judge, Role, judge_names, loa
 from pairbench.language.policy.encoding import token_ids
 from pairbench.language.policy.execution import context_window
 from pairbench.language.policy.models import load_classifier
+from pairbench.language.prompts import template_ids
 
 OBJECTIVE_OF: Mapping[str, str] = {
     "helpful-base": "helpful",
@@ -112,6 +113,10 @@ class RewardModel:
     Nothing is known here of how well it predicts people's choices; that it ranks is the word of
     whoever named it, and its card says so.
 
+    Attributes:
+        role: which judge it is.
+        cut: how many texts it was given whose prompt was too long.
+
     Raises:
         PairBenchError: it cannot be read from safetensors, or has more than one output.
     """
@@ -120,7 +125,7 @@ class RewardModel:
     rows = 16  # texts in one pass
 
     def __init__(self, role: Role, model: str) -> None:
-        self.name = f"{role} judge {model}"
+        self.name, self.role, self.cut = f"{role} judge {model}", role, 0
         self._network, self._tokenizer, about = load_classifier(model)
         self._templated = bool(getattr(self._tokenizer, "chat_template", None))
         self._context = min(self._tokenizer.model_max_length, context_window(self._network))
@@ -148,29 +153,40 @@ class RewardModel:
                 f"the {self.name} reads {self._context} tokens, and an answer alone has {longest}: "
                 "lower completion_tokens or take another reward model"
             )
-        texts = [
-            self._whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        rows = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         scores = []
-        for at in range(0, len(texts), self.rows):
-            read = self._tokenizer(
-                texts[at : at + self.rows],
-                padding=True,
-                truncation=True,
-                max_length=self._context,
-                return_tensors="pt",
-                add_special_tokens=not self._templated,
-                split_special_tokens=not self._templated,
-            )
+        for at in range(0, len(rows), self.rows):
+            part = {"input_ids": rows[at : at + self.rows]}
+            read = self._tokenizer.pad(part, return_tensors="pt")
             scores.append(self._network(**read).logits[:, 0].double().numpy())
         return np.concatenate(scores)
 
-    def _whole(self, prompt: tuple[Turn, ...], answer: str) -> str:
+    def refusal(self, prompt: tuple[Turn, ...]) -> str | None:
+        """Returns why the model's chat template does not take a prompt, or None."""
         if not self._templated:
-            return f"{prompt_text(prompt)} {answer}"
-        turns = [*prompt, ("assistant", answer)]
-        messages = [{"role": role, "content": text} for role, text in turns]
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+            return None
+        try:
+            ids = template_ids([*prompt, ("assistant", "a")], self._tokenizer, answered=True)
+        except PairBenchError as error:
+            return str(error)
+        return None if ids else "its chat template leaves nothing of it"
+
+    def _ids(self, prompt: tuple[Turn, ...], answer: str) -> list[int]:
+        """Returns the ids of both; no text of theirs is read as a special token."""
+        ids: list[int]
+        if self._templated:
+            turns = [*prompt, ("assistant", answer)]
+            ids = template_ids(turns, self._tokenizer, answered=True)
+            self.cut += len(ids) > self._context
+            return ids[-self._context :]
+        text, most = f"{prompt_text(prompt)} {answer}", self._context
+        ids = self._tokenizer(text, split_special_tokens=True)["input_ids"]
+        if len(ids) > most:  # again, for the special tokens at both ends
+            self.cut += 1
+            ids = self._tokenizer(
+                text, truncation=True, max_length=most, split_special_tokens=True
+            )["input_ids"]
+        return ids
 
 
 class KnownAnswers:

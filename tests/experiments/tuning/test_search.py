@@ -21,7 +21,7 @@ from pairbench.experiments.launch.base import Ended, Event, Job
 from pairbench.experiments.runner import run
 from pairbench.experiments.suite import Suite, load_suite, plan
 from pairbench.experiments.tuning.report import render as as_table
-from pairbench.experiments.tuning.search import DRAWN, propose, tune
+from pairbench.experiments.tuning.search import DRAWN, as_toml, propose, tune
 from pairbench.experiments.tuning.study import Outcome, Study, Trial
 from pairbench.experiments.tuning.trials import read_records
 from pairbench.leaderboard import build, render
@@ -395,6 +395,19 @@ def test_a_row_that_was_searched_for_is_another_than_one_set_by_hand() -> None:
     assert hand.identity != found.identity and hand.configuration != found.configuration
     assert hand.board == found.board
     assert "tuning" not in hand.model_dump()
+
+
+def test_a_suite_says_adams_epsilon_where_it_was_said(tmp_path: Path) -> None:
+    """The usual one too, which is not every task's: language tasks have another by default."""
+    row = {"name": "grpo", "algorithm": "grpo", "tasks": ["toy-dialogue", "ultrafeedback"]}
+    own = {"toy-dialogue": {"protocol": {"budget": {"steps": 9}, "adam_eps": 1e-5}}}
+    suite = Suite.model_validate(
+        {"name": "t", "protocol": {"budget": {"steps": 9}}, "terms": own, "rows": [row]}
+    )
+    path = tmp_path / "again.toml"
+    path.write_text(as_toml(suite))
+    found = {spec.task: spec.protocol.adam_eps for spec in plan(str(path)).specs}
+    assert found == {"toy-dialogue": 1e-5, "ultrafeedback": 1e-8}
 
 
 def test_a_suite_is_tuned_row_by_row_and_what_cannot_be_goes_along(tmp_path: Path) -> None:

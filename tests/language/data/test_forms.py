@@ -37,6 +37,8 @@ def chatml(*turns: Turn) -> str:
         chatml(*TALK),
         f"<s><|user|>\n{ASKED}</s>\n<|assistant|>\nWhich one?</s>\n<|user|>\nAny.</s>\n"
         "<|assistant|>\n",
+        f"<|user|>\n{ASKED}<|end|>\n<|assistant|>\nWhich one?<|end|>\n<|user|>\nAny.<|end|>\n"
+        "<|assistant|>\n",
         "<bos>" + "".join(
             f"<start_of_turn>{role.replace('assistant', 'model')}\n{text}<end_of_turn>\n"
             for role, text in TALK
@@ -69,6 +71,8 @@ def test_what_closes_a_turn_is_no_part_of_an_answer(tmp_path: Path) -> None:
                              for side, text in zip(sides, wanted[1:])}},
     ):  # fmt: skip
         assert read(tmp_path, row) == wanted
+    phi = {"prompt": f"<|user|>\n{ASKED}<|end|>\n<|assistant|>\n", "chosen": f"{CHOSEN}<|end|>"}
+    assert read(tmp_path, {**phi, "rejected": REJECTED})[1:] == (CHOSEN, REJECTED)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,8 @@ def test_what_closes_a_turn_is_no_part_of_an_answer(tmp_path: Path) -> None:
         ("A chat between a user and a machine. USER: Where? ASSISTANT:", "'ASSISTANT:'"),
         ("<|im_start|>tool\n1<|im_end|>", "'<|im_start|>'".replace("|", r"\|")),
         ("Human: a Human: b Assistant:", "'Human:'"),
+        ("<｜User｜>Where?<｜Assistant｜>", "'<｜User｜>'"),
+        ("<|start|>user<|message|>Where?<|end|>", "'<.start.>'"),
     ],
 )
 def test_another_template_is_refused_with_the_row(tmp_path: Path, prompt: str, shown: str) -> None:

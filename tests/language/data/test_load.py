@@ -99,6 +99,7 @@ def test_parquet_keeps_lists_of_messages(tmp_path: Path) -> None:
         ("a.json", b'{"prompt": 1}', r"a\.json, row 1 has no 'chosen'"),
         ("a.json", b"[" * 200_000, r"a\.json, row 1 is not valid JSON"),
         ("a.csv", b"prompt,chosen\nq,c\n", r"a\.csv, line 2 has no 'rejected'"),
+        ("a.csv", b"prompt,chosen,rejected\nq,c,r, s\n", r"a\.csv, line 2 has more cells than"),
         ("a.json", lines(plain()) + b"{", r"a\.json, row 4 is not valid JSON"),
         ("a.csv", b'prompt,chosen,rejected\nq,"c,r\n', r"is not valid CSV: unexpected end"),
         ("a.jsonl.gz", gzip.compress(lines(plain()), mtime=0)[:-12], r"is not a whole gzip"),
