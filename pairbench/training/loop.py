@@ -20,6 +20,7 @@ from pairbench.policy import view
 from pairbench.results.files import set_aside
 from pairbench.results.read import Joined
 from pairbench.results.record import CurvePoint
+from pairbench.text import error_line
 from pairbench.training.checkpoint import load_state, save_state
 from pairbench.training.noise import probe_if_due
 from pairbench.training.optimiser import Adam, Group
@@ -152,15 +153,25 @@ class Loop:
                 f"{self._other(state)}"
             )
             return
+        try:
+            self._fill(state)
+        except Exception as error:  # a stranger's may be of this run by name, and hold anything
+            aside = set_aside(self.checkpoint)
+            raise PairBenchError(
+                f"the checkpoint holds no state of this run ({error_line(error)}) and was set "
+                f"aside as {aside.name}: the same command begins the run anew"
+            ) from error
+
+    def _fill(self, state: Mapping[str, Any]) -> None:
         run = self.run
         self.policy.load_state(state["policy"])
         self.optimiser.load_state(state["optimiser"])
         run.streams.load_state(state["streams"])
         self.session.load_state(state["task"])
         self.session.cost = Cost(**state["cost"])
-        run.seconds_before = state["seconds"]
+        run.seconds_before = float(state["seconds"])
         run.curve = [CurvePoint(**point) for point in state["curve"]]
-        run.series = state["series"].tolist()
+        run.series = state["series"].reshape(-1, len(SERIES)).tolist()
         run.noise = [(pair[0], pair[1]) for pair in state["noise"]]
 
     def _other(self, state: Mapping[str, Any]) -> str:

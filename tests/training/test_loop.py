@@ -10,12 +10,12 @@ import pytest
 
 from pairbench.algorithm import Loss
 from pairbench.algorithms.grpo import GRPO
-from pairbench.errors import PairBenchError
+from pairbench.errors import Interrupted, PairBenchError
 from pairbench.experiments.suite import Row, Suite, expand
 from pairbench.results.record import Budget, Protocol, RunRecord, RunSpec
 from pairbench.tasks.preference_bandit import BanditSession
 from pairbench.training import train as training
-from pairbench.training.checkpoint import load_state
+from pairbench.training.checkpoint import load_state, save_state
 from pairbench.training.run import Progress, Run
 from pairbench.training.series import SERIES
 from pairbench.training.train import train
@@ -191,3 +191,19 @@ def test_progress_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Progress] = []
     train(cell(), on_progress=seen.append)
     assert seen[-1].spent == 1.0 and seen[-1].iteration == 8 and seen[-1].reward is not None
+
+
+@pytest.mark.parametrize("part", ["policy", "optimiser", "streams", "cost", "curve", "series"])
+@pytest.mark.parametrize("value", [None, 1.5], ids=str)
+def test_a_checkpoint_of_a_run_by_name_alone_is_set_aside(
+    part: str, value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    answers = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        train(cell("grpo"), checkpoint=path, stopping=lambda: next(answers))
+    save_state(path, {**load_state(path), part: value})
+    failure = train(cell("grpo"), checkpoint=path).record.failure
+    assert failure is not None and "holds no state of this run" in failure.message
+    assert not path.exists() and (tmp_path / "c.safetensors.damaged-1").exists()
+    assert train(cell("grpo"), checkpoint=path).record.status == "finished"
