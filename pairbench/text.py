@@ -23,6 +23,8 @@ def sober(text: str) -> str:
 
 def number(value: float) -> str:
     """Returns a number as a reader wants it: whole from 100 up, else three or four digits."""
+    if abs(value) < 1e-14:  # what sums of opposite numbers near 1 leave
+        value = 0.0
     if value == int(value) or abs(value) >= 100:
         return f"{value:z.0f}"
     return f"{value:#.4g}" if 1 <= abs(value) < 10 else f"{value:#.3g}".rstrip(".")

@@ -72,8 +72,10 @@ def test_names_stay_text() -> None:
 
 
 def test_numbers_read_well() -> None:
-    shown = [number(x) for x in (0.0, 1000.0, 2521.4, -99.96, 3.14159, 0.01234, 42.0, -1.0)]
-    assert shown == ["0", "1000", "2521", "-100", "3.142", "0.0123", "42", "-1"]
+    shown = [
+        number(x) for x in (0.0, 1000.0, 2521.4, -99.96, 3.14159, 0.01234, 42.0, -1.0, -2.4e-17)
+    ]
+    assert shown == ["0", "1000", "2521", "-100", "3.142", "0.0123", "42", "-1", "0"]
 
 
 def test_site_is_complete_and_byte_for_byte(tmp_path: Path) -> None:
