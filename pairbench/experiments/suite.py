@@ -25,7 +25,7 @@ from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
 from pairbench.results.place import is_place
-from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, digest
+from pairbench.results.record import Protocol, RunRecord, RunSpec, Tuning, content_digest
 from pairbench.results.record_file import refuse_unreadable
 from pairbench.seeding import TUNING_SEEDS
 from pairbench.text import did_you_mean
@@ -134,13 +134,13 @@ class Plan:
 
     def know(self, run: RunSpec, task: Task) -> None:
         """Keeps the task that a run's settings have made."""
-        self._tasks[run.task, digest(run.task_config)] = task
+        self._tasks[run.task, content_digest(run.task_config)] = task
 
     def tasks_of(self, runs: Iterable[RunSpec | RunRecord]) -> list[Task]:
         """Returns the tasks of some runs, one for all runs of the same settings."""
         found = {}
         for run in runs:
-            key = run.task, digest(run.task_config)
+            key = run.task, content_digest(run.task_config)
             if key not in self._tasks:
                 task = get_task(run.task)
                 self._tasks[key] = task(task.Config(**run.task_config))

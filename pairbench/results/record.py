@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -118,12 +119,14 @@ class RunFields(Strict):
     def configuration(self) -> str:
         """SHA-256 (hex) of what the seeds of one row share: algorithm, settings, and tuning."""
         shared = {"algorithm": self.algorithm, "config": self.algorithm_config}
-        return digest(shared | self.model_dump(include={"tuning"}))
+        return content_digest(shared | self.model_dump(include={"tuning"}))
 
     @property
     def board(self) -> str:
         """SHA-256 (hex) of what the rows of one board share: task, version, settings, protocol."""
-        return digest(self.model_dump(include={"task", "task_version", "task_config", "protocol"}))
+        return content_digest(
+            self.model_dump(include={"task", "task_version", "task_config", "protocol"})
+        )
 
 
 class RunSpec(RunFields):
@@ -132,7 +135,7 @@ class RunSpec(RunFields):
     @property
     def identity(self) -> str:
         """SHA-256 (hex) of the canonical JSON of every field but `row`."""
-        return digest(self.model_dump(include=IDENTIFYING))
+        return content_digest(self.model_dump(include=IDENTIFYING))
 
 
 IDENTIFYING = set(RunSpec.model_fields) - {"row"}
@@ -270,7 +273,7 @@ class RunRecord(RunFields, _Heading):
 
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:
-        if self.identity != digest(self.model_dump(include=IDENTIFYING)):
+        if self.identity != content_digest(self.model_dump(include=IDENTIFYING)):
             raise ValueError("identity is not the hash of the record's own specification")
         return self
 
@@ -286,6 +289,14 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """Returns the SHA-256 (hex) of `canonical(value)`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def content_digest(settings: Any) -> str:
+    """Returns the digest of settings, where a file or folder is its content under whatever name."""
+    return hashlib.sha256(_NAMED.sub(r'"\1"', canonical(settings)).encode()).hexdigest()
+
+
+_NAMED = re.compile(r'"[\w.-]+?((?:\.(?:csv|tsv|jsonl?|parquet))?\+[0-9a-f]{16})"')  # of `places`
 
 
 def name_of(run: RunFields) -> str:

@@ -381,8 +381,8 @@ def test_what_cannot_run_says_why() -> None:
 def test_a_file_is_known_by_its_content_and_never_by_its_path(tmp_path: Path) -> None:
     """Field cases f18 and f19: one file at two paths is one, two files at one path are two."""
 
-    def go(folder: str, word: str) -> RunRecord:
-        path = tmp_path / folder / "mine.jsonl"
+    def go(folder: str, word: str, name: str = "mine.jsonl") -> RunRecord:
+        path = tmp_path / folder / name
         path.parent.mkdir(exist_ok=True)
         rows = [
             {"prompt": f"Say {n}", "chosen": f"{n} {word}", "rejected": "no"} for n in range(60)
@@ -408,6 +408,7 @@ def test_a_file_is_known_by_its_content_and_never_by_its_path(tmp_path: Path) ->
         "model trained here",
     }  # fmt: skip
     assert go("there", "yes") == first
+    assert go("there", "yes", "copied.jsonl") == first
     other = go("here", "maybe")
     assert other.identity != first.identity and other.read["data"] != first.read["data"]
     assert len(build([first, other])) == 2
