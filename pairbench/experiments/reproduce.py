@@ -181,7 +181,7 @@ def compare(
     whole = iterations is None
     points = None if whole else len(again.record.curve)
     theirs = _measured(again.record, points, whole)
-    for name, values in _measured(record, points, whole).items():
+    for name, values in _measured(record, points, whole, told=True).items():
         found(_closeness(values, theirs.get(name, [])), name)
     if whole and worst == "equal" and record.weights_sha256 != again.record.weights_sha256:
         found("different", "the final weights, though no measured number differs")
@@ -225,15 +225,17 @@ def _of_series(
     return ("close" if close else "different"), where
 
 
-def _measured(record: RunRecord, points: int | None, whole: bool) -> dict[str, list[float]]:
+def _measured(
+    record: RunRecord, points: int | None, whole: bool, told: bool = False
+) -> dict[str, list[float]]:
     """Returns all that a record says was measured but the seconds, by what it is.
 
     That is the learning curve's first `points`, or all; of a whole run also the final scores,
-    measures, stability and cost. What an older record does not name is left out.
+    measures, stability and cost. With `told`, what an older record does not name is left out.
     """
     columns: dict[str, list[float]] = defaultdict(list)
     for point in record.curve[:points]:
-        for name, value in _numbers(point):
+        for name, value in _numbers(point, told):
             columns[f"the learning curve ({name})"].append(value)
     if not whole:
         return columns
@@ -243,14 +245,14 @@ def _measured(record: RunRecord, points: int | None, whole: bool) -> dict[str, l
         for name, value in record.evaluation.measures.items():
             columns[f"the final {name}"] = [value]
     for what, part in (("stability", record.stability), ("cost", record.cost)):
-        for name, value in _numbers(part):
+        for name, value in _numbers(part, told):
             if name != "seconds":
                 columns[f"the {what} ({name})"] = [value]
     return columns
 
 
-def _numbers(part: BaseModel) -> Iterator[tuple[str, float]]:
-    for name, value in part.model_dump(exclude_unset=True).items():
+def _numbers(part: BaseModel, told: bool) -> Iterator[tuple[str, float]]:
+    for name, value in part.model_dump(exclude_unset=told).items():
         if isinstance(value, Mapping):
             yield from value.items()
         elif value is not None:
