@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pairbench
+from pairbench.errors import PairBenchError
 from pairbench.experiments.submission import MAIL, look
 from pairbench.results.files import DEEPEST, LONGEST, strict_json
 from pairbench.results.load import load_records
@@ -30,7 +31,7 @@ def searching() -> dict[str, re.Pattern[str]]:
             continue
         try:
             kept = vars(import_module(module.name))
-        except ImportError:  # of an extra that is not installed
+        except (ImportError, PairBenchError):  # of an extra that is not installed
             continue
         for name, value in kept.items():
             if isinstance(value, re.Pattern) and re.search(

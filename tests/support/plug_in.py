@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ def plug_in(folder: Path, name: str, patch: pytest.MonkeyPatch) -> Path:
     )
     patch.syspath_prepend(str(folder))
     patch.setenv("PYTHONPATH", str(folder))
-    registry.entries.cache_clear()
+    # found anew now, and once more when the patch is undone
+    patch.setattr(registry, "entries", cache(registry.entries.__wrapped__))
     return package
 
 
