@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
+from pairbench.registry import entries
 from pairbench.seeding import pin_threads
+from tests.support import plug_in
 
 pin_threads(1)
 # a busy machine must fail no test, and the same commit must test the same examples
@@ -20,3 +24,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     config.option.benchmark_disable = True
     return 2
+
+
+@pytest.fixture(autouse=True)
+def _plug_ins_are_forgotten() -> Iterator[None]:
+    yield
+    if plug_in.installed:
+        plug_in.installed.clear()
+        entries.cache_clear()

@@ -80,6 +80,7 @@ def test_an_edited_plug_in_is_named_never_pooled_and_made_anew_when_asked(
     assert kept.read_bytes() == as_json(first)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_code_is_set_aside_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

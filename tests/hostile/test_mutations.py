@@ -153,6 +153,7 @@ def through_every_command(
 PLACES = list(places(good().model_dump(mode="json")))
 
 
+@pytest.mark.slow
 def test_many_mutations_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A quarter of the values in each place; the slow test has all of them, each place alone."""
     records, none = through_every_command(PLACES, tmp_path, capsys, step=20, alone=False)

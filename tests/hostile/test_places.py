@@ -145,6 +145,7 @@ def made(folder: Path) -> RunRecord:
     return one
 
 
+@pytest.mark.slow
 def test_pipes_in_every_place_hold_up_nobody(tmp_path: Path) -> None:
     """Each is opened by nobody else, so that whoever opens it plainly waits for ever."""
     first = made(tmp_path / "whole")

@@ -378,6 +378,7 @@ def test_what_cannot_run_says_why() -> None:
         task.begin(cls(cls.Config(contexts=500, group_size=2)), Streams(0))
 
 
+@pytest.mark.slow
 def test_a_file_is_known_by_its_content_and_never_by_its_path(tmp_path: Path) -> None:
     """Field cases f18 and f19: one file at two paths is one, two files at one path are two."""
 
@@ -418,6 +419,7 @@ def test_a_file_is_known_by_its_content_and_never_by_its_path(tmp_path: Path) ->
         assert str(tmp_path) not in file.read_text()
 
 
+@pytest.mark.slow
 def test_weights_replaced_in_a_folder_are_another_model(tmp_path: Path, trained: Path) -> None:
     """Field case f01: the weights of a folder are replaced between two calls."""
     folder = Path(shutil.copytree(trained, tmp_path / "m"))

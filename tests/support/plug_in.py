@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,6 +39,10 @@ class Mine(Algorithm):
 '''
 
 
+installed: list[str] = []
+"""What the test under way has installed, of which `tests/conftest.py` leaves nothing known."""
+
+
 def plug_in(folder: Path, name: str, patch: pytest.MonkeyPatch) -> Path:
     """Installs the algorithm `name` in a folder, for other processes too; returns its package."""
     package = folder / name.replace("-", "_")
@@ -55,8 +58,8 @@ def plug_in(folder: Path, name: str, patch: pytest.MonkeyPatch) -> Path:
     )
     patch.syspath_prepend(str(folder))
     patch.setenv("PYTHONPATH", str(folder))
-    # found anew now, and once more when the patch is undone
-    patch.setattr(registry, "entries", cache(registry.entries.__wrapped__))
+    installed.append(name)
+    registry.entries.cache_clear()
     return package
 
 

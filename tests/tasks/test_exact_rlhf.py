@@ -72,6 +72,7 @@ def test_floors_stand_where_they_are_by_definition() -> None:
     assert 0.6 < nearly[SHARE] < 1
 
 
+@pytest.mark.slow
 def test_what_is_reported_is_what_sampling_estimates() -> None:
     """Within three standard errors, on the optimum and on a policy that has moved."""
     session = begin("optimum")
@@ -126,6 +127,7 @@ def test_scores_are_rewards_less_the_price_where_the_method_charges_none() -> No
         assert session.cost.scores == 128 and session.cost.steps == 768
 
 
+@pytest.mark.slow
 def test_a_score_made_of_comparisons_is_nearly_the_difference_it_stands_for() -> None:
     """One answer, +-2 T: unbiased to first order, and less where differences are large."""
     session = begin("ppo", COMPARISONS, contexts=12_800)
@@ -197,6 +199,7 @@ def test_where_every_second_answer_is_wrong_nothing_is_told(name: str) -> None:
         assert abs(float(product.mean())) < 3 * float(product.std()) / math.sqrt(len(product))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rloo", "soft-pair-grpo"])
 def test_where_nothing_is_told_rows_stay_near_the_reference(name: str) -> None:
     blind = end(run(name, 20, {**COMPARISONS, "mistake": 0.5}, lr=2e-4))
@@ -205,6 +208,7 @@ def test_where_nothing_is_told_rows_stay_near_the_reference(name: str) -> None:
     assert seeing["reward"] > 0.25
 
 
+@pytest.mark.slow
 def test_runs_repeat_bit_for_bit() -> None:
     for name, task in (("ppo", {}), ("dpo", COMPARISONS)):
         assert run(name, 3, task).weights_sha256 == run(name, 3, task).weights_sha256
