@@ -3,8 +3,8 @@
 Drivers and workers are killed, the disk fills, records and checkpoints are deleted, and hostile
 files dropped into the folder, each at a random moment, seeded. What has gone is run again. In the
 end one call without a fault goes through, and every record must be that of a grid which was never
-disturbed, bit for bit. Figures go to `benchmarks/soak.json`, and from there to `docs/explanation/reliability.md`.
-A full disk takes Linux and its superuser; without, there is none, and the figures say so.
+disturbed, bit for bit. Figures go to `benchmarks/soak.json`. A full disk takes Linux and its
+superuser; without, there is none, and the figures say so.
 """
 
 from __future__ import annotations

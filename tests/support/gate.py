@@ -39,4 +39,4 @@ class Gate:
         self._file.touch()
 
     def open(self) -> None:
-        self._file.unlink()
+        self._file.unlink(missing_ok=True)
