@@ -158,7 +158,10 @@ def get_algorithm(name: str) -> type[Method]:
 
 
 def get_task(name: str) -> type[Task]:
-    """Returns the task class of "name" or "name@variant".
+    """Returns the task class of "name", "name:what" or "name@variant".
+
+    Of "name:what" the registered class `name` makes it, by its class method `of(what)`, which
+    returns `specialised(cls, what)` or a class like it; the same at every call.
 
     Raises:
         PairBenchError: no such task or variant, or its package cannot be imported.
@@ -166,14 +169,36 @@ def get_task(name: str) -> type[Task]:
     from pairbench.task import Task
 
     base, variant = split_task(name)
-    cls = load("task", base)
+    family, colon, what = base.partition(":")
+    cls = load("task", family)
     if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise PairBenchError(f"task {base!r} is {cls!r}, which is no pairbench Task class")
+        raise PairBenchError(f"task {family!r} is {cls!r}, which is no pairbench Task class")
+    if colon:
+        of: Callable[[str], type[Task]] | None = getattr(cls, "of", None)
+        if of is None:
+            raise PairBenchError(f"task {family!r} stands alone: leave out {colon + what!r}")
+        cls = of(what)
     if variant is not None and cls.variant(variant) is None:
         raise PairBenchError(
             f"task {base!r} has no variant {variant!r}{did_you_mean(variant, cls.variants)}"
         )
     return cls
+
+
+def specialised(cls: T, what: str, **facts: Any) -> T:
+    """Returns a class of tasks for `name:what`, with facts (class attributes) of its own.
+
+    Its source is that of `cls`.
+    """
+    facts |= {"name": f"{cls.name}:{what}", "__module__": cls.__module__, "__doc__": cls.__doc__}
+    made: Any = type(cls)
+    specialised: T = made(cls.__name__, (cls,), facts)
+    return specialised
+
+
+def family_of(task: str) -> str:
+    """Returns the registered name in "name", "name:what" or "name@variant"."""
+    return split_task(task)[0].partition(":")[0]
 
 
 def split_task(name: str) -> tuple[str, str | None]:

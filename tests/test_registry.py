@@ -16,6 +16,8 @@ import pytest
 
 from pairbench import registry
 from pairbench.errors import PairBenchError
+from pairbench.results.read import source_of
+from pairbench.training.sources import sources
 
 PLUGIN = Path(__file__).parent / "plugin_package"
 
@@ -109,6 +111,18 @@ def test_a_near_miss_is_suggested() -> None:
         registry.get_task("preference-bandits")
     with pytest.raises(PairBenchError, match=r"no variant 'noisey'; did you mean noisy"):
         registry.get_task("preference-bandit@noisey")
+
+
+def test_a_family_of_tasks_makes_one_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    bandit = registry.get_task("preference-bandit")
+    with pytest.raises(PairBenchError, match=r"'preference-bandit' stands alone: leave out ':x'"):
+        registry.get_task("preference-bandit:x")
+    of = lambda what: registry.specialised(bandit, what)  # noqa: E731 (a class method, in short)
+    monkeypatch.setattr(bandit, "of", of, raising=False)
+    made = registry.get_task("preference-bandit:x@noisy")
+    assert issubclass(made, bandit) and made.name == "preference-bandit:x"
+    assert registry.family_of("preference-bandit:x@noisy") == "preference-bandit"
+    assert sources(made)[source_of(made.name)] == sources(bandit)[source_of(bandit.name)]
 
 
 def test_a_plug_in_is_listed_and_runs_and_a_broken_one_is_named(

@@ -20,7 +20,7 @@ from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
 from pairbench.experiments.settings import parse_targeted, validated
 from pairbench.places import declare
-from pairbench.registry import entries, get_algorithm, get_task, split_task
+from pairbench.registry import entries, family_of, get_algorithm, get_task, split_task
 from pairbench.results.files import read_untrusted
 from pairbench.results.find import find_record
 from pairbench.results.load import Records, load_records
@@ -257,7 +257,7 @@ def check_names(suite: Suite) -> None:
                 f"there is no algorithm {row.algorithm!r}{did_you_mean(row.algorithm, algorithms)}"
             )
         for task in row.tasks:
-            base = split_task(task)[0]
+            base = family_of(task)
             if base not in tasks:
                 raise PairBenchError(f"there is no task {task!r}{did_you_mean(base, tasks)}")
             if (row.name, task) in seen:
