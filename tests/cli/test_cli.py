@@ -134,10 +134,10 @@ def test_a_damaged_record_is_named_set_aside_and_made_again(  # type: ignore[no-
     stray.write_text(text)
     said = call(*RUN, "--workers", "1")
     assert said.status == 0
-    assert f"was set aside as {path.name}.damaged-1: " in said.err
+    assert f"was set aside as {path.name}.aside-1: " in said.err
     assert message in said.err
     assert f"{stray} is not used" in said.err
-    assert path.with_name(f"{path.name}.damaged-1").read_text() == text
+    assert path.with_name(f"{path.name}.aside-1").read_text() == text
     assert stray.read_text() == text
     assert json.loads(path.read_text())["weights_sha256"] == whole["weights_sha256"]
 

@@ -46,7 +46,7 @@ def test_a_damaged_cache_is_set_aside_and_made_again(harm: str, trained: Path, c
         (folder / "card.json").write_text('{"sha256": ')
     assert train_tiny(texts(), QUICK) == folder
     assert weights.read_bytes() == whole
-    assert (cache / f"{folder.name}.damaged-1").is_dir()
+    assert (cache / f"{folder.name}.aside-1").is_dir()
 
 
 def test_a_training_that_stops_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,6 +269,11 @@ def _from_file(path: Path, source: str, prefix: str, named: bool = False) -> Ite
         )
 
 
+def raw_pairs(path: Path) -> Iterator[RawPair]:
+    """Yields the rows of a file as they were written."""
+    return _from_file(path, "file", path.name)
+
+
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     """Yields each record of a file with where it stands."""
     suffix = _suffix(path)

@@ -242,13 +242,13 @@ def test_a_finished_record_at_the_url_is_never_overwritten(url: str, place: Path
     store._send(store.path(ours).with_suffix(".gone"))  # a file that is gone is no error
     with store.lock():  # ours is kept beside
         assert store.find(theirs.spec)[0] == theirs
-    assert [path.name[-10:] for path in store.path(ours).parent.glob("*damaged*")] == [".damaged-1"]
+    assert [path.name[-8:] for path in store.path(ours).parent.glob("*aside*")] == [".aside-1"]
     assert any("was there first" in text for text in store.news())
     Store(place).path(theirs).write_text("{")  # what is no record makes room, and is kept
     store.path(ours).unlink()
     store.write(ours)
     assert Store(place).find(theirs.spec)[0] == ours
-    assert len(list(Store(place).path(ours).parent.glob("*.damaged-*"))) == 1
+    assert len(list(Store(place).path(ours).parent.glob("*.aside-*"))) == 1
 
 
 def test_two_calls_at_one_url(
