@@ -180,7 +180,7 @@ def test_what_shows_imports_nothing_that_runs() -> None:
 @pytest.mark.parametrize("name", ["statistics", "leaderboard"])
 def test_what_shows_loads_no_torch(name: str) -> None:
     code = f"import sys, pairbench.{name}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=600).returncode == 0
 
 
 def test_papers_and_methods_are_imported_by_nobody() -> None:

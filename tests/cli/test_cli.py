@@ -315,7 +315,7 @@ def test_what_reads_records_needs_no_extra(tmp_path: Path) -> None:
     ]
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT_EXTRAS, str(tmp_path), *commands],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert "far" in ran.stdout and "covariance-sign" in ran.stdout
@@ -329,7 +329,7 @@ def test_help_loads_no_large_package(arguments: list[str]) -> None:
         "finally: print({'torch', 'numpy', 'duckdb'} & set(sys.modules), file=sys.stderr)"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0
     assert ran.stderr.strip() == "set()"

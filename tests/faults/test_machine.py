@@ -199,7 +199,7 @@ def test_sigterm_saves_the_runs_and_says_so(tmp_path: Path) -> None:
     )  # fmt: skip
     wait_for(lambda: [line for line in read_log(store.log(spec)) if "spent" in line], 300.0)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143
     assert errors.splitlines()[-1] == "pairbench: terminated: the same command continues from here"
     assert store.checkpoint(spec).exists()

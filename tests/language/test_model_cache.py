@@ -84,7 +84,7 @@ def test_two_processes_train_it_once(cache: Path) -> None:
     workers = [context.Process(target=_ask, args=(str(cache), queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    steps = sorted(queue.get(timeout=120) for _ in workers)
+    steps = sorted(queue.get(timeout=600) for _ in workers)
     for worker in workers:
         worker.join()
     assert steps == [0, QUICK.steps]

@@ -13,7 +13,7 @@ from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 600.0) -> Any:
     """Returns the first true value of `condition`, which must come in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

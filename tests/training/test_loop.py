@@ -123,7 +123,7 @@ def test_a_budget_that_nothing_spends_ends_with_a_reason(monkeypatch: pytest.Mon
 
 def test_seconds_end_a_run_and_leave_the_learning_rate_alone() -> None:
     result = train(cell(budget=Budget(seconds=0.2), probes=0))
-    assert 0.2 <= result.record.cost.seconds < 5.0
+    assert result.record.cost.seconds >= 0.2
     assert len(set(result.series["lr"].tolist())) == 1
 
 

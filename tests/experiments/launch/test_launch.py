@@ -171,7 +171,7 @@ def test_a_killed_call_leaves_no_worker_and_continues_to_the_same_end(
     process.send_signal(how)
     if how == signal.SIGKILL:  # whoever hears of Ctrl-C could else hear of the run's end before
         gate.open()
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     wait_for(lambda: not any(map(alive, workers)))
     gate.open()
     assert store.find(spec) == (None, None)
@@ -182,7 +182,7 @@ def test_a_killed_call_leaves_no_worker_and_continues_to_the_same_end(
         )
 
     again = command(store.root, 2000, gate.name)
-    ran = subprocess.run(again, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(again, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     record, _ = store.find(spec)
     assert record is not None
@@ -201,7 +201,7 @@ def test_two_calls_on_one_folder_are_refused(
     )
     try:
         wait_for(lambda: list((results / ".checkpoints").glob("*.safetensors")))
-        second = subprocess.run(command(results, 100), capture_output=True, text=True, timeout=300)
+        second = subprocess.run(command(results, 100), capture_output=True, text=True, timeout=600)
         assert second.returncode == 2
         assert second.stderr.count("\n") == 1
         assert f"is in use by process {process.pid}:" in second.stderr

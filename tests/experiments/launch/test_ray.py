@@ -50,10 +50,10 @@ NODE = {"num_cpus": 2, "object_store_memory": 2**27}
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[Any, Any]]:
+def cluster(**node: Any) -> Iterator[tuple[Any, Any]]:
     """A head without room for runs and one node that has it; yields both."""
     with head(cpus=0) as made:
-        yield made, made.add_node(**NODE)
+        yield made, made.add_node(**NODE, **node)
 
 
 class KillsANode(Monitor):
