@@ -124,6 +124,19 @@ def _built_in(kind: Kind) -> Iterator[tuple[str, str]]:
         yield module.name.replace("_", "-"), f"{package}.{module.name}"
 
 
+def preview_of(kind: str) -> Callable[[Task], list[str]]:
+    """Returns what tells of a task of a kind before its first run: `preview.py` of the kind's room.
+
+    It returns sentences, and raises `PairBenchError` on what no run could do with.
+    """
+    if not (Path(__file__).parent / kind / "preview.py").is_file():
+        return lambda task: []
+    found: Callable[[Task], list[str]] = importlib.import_module(
+        f"pairbench.{kind}.preview"
+    ).preview
+    return found
+
+
 def listing(kind: Kind) -> list[Entry]:
     """Returns all entries as their classes describe themselves; this imports all of them."""
     return [_described(entry) for entry in entries(kind).values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ SCORES = [0.5, -1.0, 2.0, 0.25, 1.5, 1.25, -0.5, 0.0, 0.75, 0.75, 0.75, 0.75, 3.
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 """A loss and its gradient by the name of the parameter."""
+
+
+ANSWERS = [([4, 19, 27, 8], [33, 2]), ([16], [41, 41, 5]), ([9, 10, 11], [55, 7, 29, 30, 6])]
 
 
 def save_model(path: Path) -> None:
@@ -93,8 +96,18 @@ def ours(
     return gradient(our.model, algorithm.loss(our(batch), batch, signal).value)
 
 
-def same(theirs: Loss, our: Loss, least: float = 0.01) -> None:
+Case = tuple[str, str, Mapping[str, Any]]
+"""A method of ours, what of another library it is beside, and the options that both have."""
+
+SEEN: list[tuple[Case, float]] = []
+"""What was compared, and the largest difference of a loss or a slope; benchmarks/parity.py."""
+
+
+def same(theirs: Loss, our: Loss, case: Case | None = None, least: float = 0.01) -> None:
     """Asserts that two losses and all gradients agree to 1e-5, and that one exceeds `least`."""
+    if case is not None:
+        gaps = [our[0] - theirs[0], *(our[1][name] - slope for name, slope in theirs[1].items())]
+        SEEN.append((case, max(float(gap.abs().max()) for gap in gaps)))
     torch.testing.assert_close(our[0], theirs[0], rtol=0, atol=1e-5)
     assert our[1].keys() == theirs[1].keys() and len(our[1]) == 20
     for name, slope in theirs[1].items():
@@ -151,3 +164,62 @@ def sampled(our: LanguagePolicy) -> Batch:
     )
     move(our.model, 2, 0.04)
     return batch
+
+
+def combined(*terms: tuple[float, Loss]) -> Loss:
+    """Returns the sum of losses with factors."""
+    value = sum((factor * loss for factor, (loss, _) in terms), torch.zeros(()))
+    names = terms[0][1][1]
+    total = {name: sum(factor * slopes[name] for factor, (_, slopes) in terms) for name in names}
+    return value, total  # type: ignore[return-value]
+
+
+def trainer_of_pairs(
+    kind: Any,
+    arguments: Any,
+    folder: Path,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[tuple[list[int], list[int]]] = ANSWERS,
+) -> tuple[Any, Any]:
+    """Returns a trainer of these pairs, and the batch that it makes of them."""
+    import datasets
+
+    chosen, rejected = zip(*answers)
+    trainer = kind(
+        model=str(folder),
+        processing_class=tokenizer,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict(
+            {
+                "prompt": [text(row) for row in prompts],
+                "chosen": [text(row) for row in chosen],
+                "rejected": [text(row) for row in rejected],
+            }
+        ),
+    )
+    (inputs,) = trainer.get_train_dataloader()
+    trainer.model.train()
+    move(trainer.model, 2, 0.04)
+    return trainer, inputs
+
+
+def our_pairs(
+    our: LanguagePolicy,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[tuple[list[int], list[int]]] = ANSWERS,
+) -> Batch:
+    """Returns the same pairs as our batch: each answer ends, as TRL makes them end."""
+    rows = [[*answer, EOS] for pair in answers for answer in pair]
+    contexts = padded([row for row in prompts for _ in range(2)], left=True)
+    responses = padded(rows, left=False)
+    mask = (responses >= 0).float()
+    reference = our.reference_logp(contexts, responses, mask)
+    group = torch.arange(len(prompts)).repeat_interleave(2)
+    pairs = torch.arange(len(rows)).view(-1, 2)
+    return Batch(contexts, responses, mask, torch.zeros_like(mask), group, reference, pairs=pairs)
+
+
+def swapped(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a batch of TRL's DPO whose preferred answers are the rejected ones."""
+    return {name: torch.cat(value.chunk(2)[::-1]) for name, value in inputs.items()}

@@ -287,6 +287,11 @@ def hub_answers() -> bool:
     return constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT)
 
 
+def raw_pairs(path: Path) -> Iterator[RawPair]:
+    """Yields the rows of a file as they were written."""
+    return _from_file(path, "file", path.name)
+
+
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     """Yields each record of a file with where it stands."""
     suffix = _suffix(path)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 pytest.importorskip("trl", reason="the extra reference is not installed")
 
@@ -25,39 +23,29 @@ from trl.trainer.utils import split_tensor_dict
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.orpo import ORPO
-from pairbench.batch import Batch
-from pairbench.language.policy.policy import LanguagePolicy
 from tests.support.trl_peer import (
-    EOS,
+    ANSWERS,
     GROUP,
     LONGEST,
     PROMPTS,
     SCORES,
     Loss,
+    combined,
     common,
     completions,
     gradient,
     move,
+    our_pairs,
     ours,
-    padded,
     policy,
     same,
     sampled,
+    swapped,
     text,
+    trainer_of_pairs,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-ANSWERS = [([4, 19, 27, 8], [33, 2]), ([16], [41, 41, 5]), ([9, 10, 11], [55, 7, 29, 30, 6])]
-
-
-def combined(*terms: tuple[float, Loss]) -> Loss:
-    """Returns the sum of losses with factors."""
-    value = sum((factor * loss for factor, (loss, _) in terms), torch.zeros(()))
-    names = terms[0][1][1]
-    total = {name: sum(factor * slopes[name] for factor, (_, slopes) in terms) for name in names}
-    return value, total  # type: ignore[return-value]
-
 
 # GRPO
 
@@ -136,7 +124,7 @@ def both(
     """Asserts that both minibatches agree; returns ours."""
     result = our_grpo(folder, settings)
     for their, our in zip(their_grpo(folder, tokenizer, theirs)(), result, strict=True):
-        same(their, our)
+        same(their, our, ("grpo", "TRL 1.16 GRPOTrainer", theirs))
     return result
 
 
@@ -200,55 +188,6 @@ def test_grpo_with_every_other_setting(
 # pairs
 
 
-def trainer_of_pairs(
-    kind: Any,
-    arguments: Any,
-    folder: Path,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[tuple[list[int], list[int]]] = ANSWERS,
-) -> tuple[Any, Any]:
-    """Returns a trainer of these pairs, and the batch that it makes of them."""
-    chosen, rejected = zip(*answers)
-    trainer = kind(
-        model=str(folder),
-        processing_class=tokenizer,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_dict(
-            {
-                "prompt": [text(row) for row in prompts],
-                "chosen": [text(row) for row in chosen],
-                "rejected": [text(row) for row in rejected],
-            }
-        ),
-    )
-    (inputs,) = trainer.get_train_dataloader()
-    trainer.model.train()
-    move(trainer.model, 2, 0.04)
-    return trainer, inputs
-
-
-def our_pairs(
-    our: LanguagePolicy,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[tuple[list[int], list[int]]] = ANSWERS,
-) -> Batch:
-    """Returns the same pairs as our batch: each answer ends, as TRL makes them end."""
-    rows = [[*answer, EOS] for pair in answers for answer in pair]
-    contexts = padded([row for row in prompts for _ in range(2)], left=True)
-    responses = padded(rows, left=False)
-    mask = (responses >= 0).float()
-    reference = our.reference_logp(contexts, responses, mask)
-    group = torch.arange(len(prompts)).repeat_interleave(2)
-    pairs = torch.arange(len(rows)).view(-1, 2)
-    return Batch(contexts, responses, mask, torch.zeros_like(mask), group, reference, pairs=pairs)
-
-
-def swapped(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a batch of TRL's DPO whose preferred answers are the rejected ones."""
-    return {name: torch.cat(value.chunk(2)[::-1]) for name, value in inputs.items()}
-
-
 def dpo_of_both(
     folder: Path, tokenizer: Any, theirs: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[Loss, Loss, Loss]:
@@ -275,7 +214,7 @@ def test_dpo(folder: Path, tokenizer: Any, theirs: str, name: str, beta: float) 
         {"loss_type": theirs, "beta": beta},
         {"loss_type": name, "beta": beta},
     )
-    same(their, our)
+    same(their, our, ("dpo", f"TRL 1.16 DPOTrainer, {theirs}", {"beta": beta}))
 
 
 def test_label_smoothing_is_the_mean_over_flipped_labels(folder: Path, tokenizer: Any) -> None:
@@ -333,7 +272,8 @@ def orpo_of_both(
 @pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
 def test_orpo_with_prompts_of_one_token(folder: Path, tokenizer: Any, weight: float) -> None:
     """TRL's likelihood counts the prompt's tokens but the first, which nothing predicts."""
-    same(*orpo_of_both(folder, tokenizer, [[5], [9], [33]], weight))
+    both = orpo_of_both(folder, tokenizer, [[5], [9], [33]], weight)
+    same(*both, ("orpo", "TRL 1.16 ORPOTrainer, prompts of one token", {"beta": weight}))
 
 
 def test_orpo_otherwise_differs_by_the_likelihood_of_prompts(folder: Path, tokenizer: Any) -> None:
