@@ -47,8 +47,8 @@ records of the first version leave unsaid."""
 
 LIBRARIES = ("trl", "stable_baselines3", "stable-baselines3", "sb3")
 
-WORDS = {"random", "reference", "optimum"}
-"""Rows that are called what they are: a random, a reference and a best policy."""
+WORDS = {"random", "reference", "optimum", "prompts"}
+"""What is called what it is: a random, a reference and a best policy, and prompts of one's own."""
 
 NAMED = {
     ("authoring.checks", "preference-bandit"): "where a method must learn before it is believed",
