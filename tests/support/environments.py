@@ -98,9 +98,9 @@ class Nan(Walk):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         seen, _, *rest = super().step(action)
-        return seen, float("nan"), *rest  # type: ignore[return-value]
+        return seen, float("nan"), *rest
 
 
 for made in (Walk, Locked, Shared, Unseeded, Remembering, Boxed, Unbounded, Several, Nan):
-    gymnasium.register(f"{made.__name__}-v0", made, max_episode_steps=20)
-gymnasium.register("Endless-v0", Walk)
+    gymnasium.register(f"{made.__name__}-v0", f"{__name__}:{made.__name__}", max_episode_steps=20)
+gymnasium.register("Endless-v0", f"{__name__}:Walk")
