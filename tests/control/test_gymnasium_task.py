@@ -9,7 +9,7 @@ import torch
 from pairbench.control.gymnasium_task import GymnasiumTask
 from pairbench.errors import PairBenchError
 from pairbench.registry import entries, get_algorithm, get_task, listing
-from pairbench.results.record import Budget, Protocol, RunSpec
+from pairbench.results.record import Protocol, RunSpec
 from pairbench.seeding import Streams
 from pairbench.training.train import train
 
@@ -59,7 +59,7 @@ def test_group_and_step_methods_run(task: str, method: str) -> None:
         task=task,
         task_version=made.version,
         task_config=made.Config(evaluation_episodes=2).model_dump(mode="json"),
-        protocol=Protocol(budget=Budget(steps=200), evaluations=1, probes=1),
+        protocol=Protocol.model_validate({"budget": {"steps": 200}, "evaluations": 1, "probes": 1}),
         seed=0,
     )
     record = train(spec).record
