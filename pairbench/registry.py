@@ -40,6 +40,9 @@ E = TypeVar("E", bound="type[Engine]")
 
 BUILT_IN = "built in"
 
+OWN = "prompts"
+"""The family of tasks that a name of a user's own is one of."""
+
 
 def register_algorithm(name: str) -> Callable[[A], A]:
     """Gives an algorithm class its registered name."""
@@ -119,6 +122,19 @@ def _built_in(kind: Kind) -> Iterator[tuple[str, str]]:
     spec = find_spec(package)
     for module in iter_modules(spec.submodule_search_locations if spec else ()):
         yield module.name.replace("_", "-"), f"{package}.{module.name}"
+
+
+def preview_of(kind: str) -> Callable[[Task], list[str]]:
+    """Returns what tells of a task of a kind before its first run: `preview.py` of the kind's room.
+
+    It returns sentences, and raises `PairBenchError` on what no run could do with.
+    """
+    if not (Path(__file__).parent / kind / "preview.py").is_file():
+        return lambda task: []
+    found: Callable[[Task], list[str]] = importlib.import_module(
+        f"pairbench.{kind}.preview"
+    ).preview
+    return found
 
 
 def listing(kind: Kind) -> list[Entry]:

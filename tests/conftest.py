@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -30,5 +31,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def _plug_ins_are_forgotten() -> Iterator[None]:
     yield
     if plug_in.installed:
+        for name in [*sys.modules]:
+            if name.partition(".")[0].replace("_", "-") in plug_in.installed:
+                del sys.modules[name]
         plug_in.installed.clear()
         entries.cache_clear()

@@ -29,7 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = shutil.copytree(PLUGIN, place / "source")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     command += ["--no-build-isolation", "--target", str(place / "site"), str(source)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     return place / "site"
 
 
@@ -43,7 +43,7 @@ def pairbench(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -53,7 +53,7 @@ def test_built_in_names_are_found_without_importing_torch() -> None:
         "print(*entries('algorithm')); print(*entries('task')); print('torch' in sys.modules)"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600
     )
     algorithms, tasks, torch_loaded = ran.stdout.splitlines()
     assert {"grpo", "ppo", "dpo", "orpo", "soft-pair-grpo"} <= set(algorithms.split())
@@ -68,7 +68,7 @@ def test_a_listing_loads_no_language_library() -> None:
         "listing('algorithm'), listing('task'); print(*sys.modules)"
     )
     command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     loaded = set(ran.stdout.split())
     assert "pairbench.language.task" in loaded
     assert loaded.isdisjoint({"transformers", "datasets", "evaluate", "trl", "stable_baselines3"})

@@ -73,9 +73,9 @@ def test_no_piece_of_a_key_is_shown() -> None:
     "text", ["//" * 10**5, "?" * 10**5, "?key" * 10**5, "//a:" * 10**4, "x" * 10**6]
 )
 def test_hiding_takes_no_longer_than_reading(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     shown(text)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_failure_is_kept_without_secrets(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def build(folder: Path) -> Path:
         shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
     command += ["--no-build-isolation", "--wheel-dir", str(folder), str(source)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -57,12 +57,12 @@ def test_the_wheel_runs_the_bandit_in_an_empty_environment(tmp_path: Path) -> No
     ]  # fmt: skip
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ran = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=alone
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=alone
     )
     assert ran.returncode == 0, ran.stderr
     shown = subprocess.run(
         [tools / "pairbench", "leaderboard", "--task", "preference-bandit", "--format", "json"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120, env=alone,
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=600, env=alone,
     )  # fmt: skip
     rows = json.loads(shown.stdout)["rows"]
     assert {row["row"] for row in rows} == {"grpo", "hard-pair-grpo"}

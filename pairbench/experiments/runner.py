@@ -15,6 +15,7 @@ from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution,
 from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.reading import Changes, look
 from pairbench.experiments.suite import Plan, Suite, plan
+from pairbench.registry import preview_of
 from pairbench.results.files import atomic_write
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import BEAT
@@ -68,6 +69,8 @@ def execute(
                         store.forget(spec)
             for task in plan.tasks_of(missing):
                 task.check()
+                for told in preview_of(task.kind)(task):
+                    monitor.note(told)
             _look(plan, tally, store, monitor, aside)
             at_hand = {record.identity for record in tally.cached}
             missing = [spec for spec in plan.specs if spec.identity not in at_hand]

@@ -22,6 +22,7 @@ from pairbench.leaderboard.pairs import (
     Pair,
     Resolution,
     Strength,
+    gaps_of,
     matrix_of,
     pairs_of,
     strengths_of,
@@ -351,8 +352,16 @@ def _board(
     ]
     floor = scores[anchor] if anchor in floors else {}
     none = bool(demonstrations(records))
-    built = ranked(built, scores, floor, measures.values(), nobody=none)
     first = records[0]
+    built = ranked(
+        built,
+        scores,
+        floor,
+        measures.values(),
+        nobody=none,
+        gaps=gaps_of(scores) if any(r.seeds_are_problems for r in records) else None,
+        yardstick=next((found for r in records if (found := r.yardstick)), None),
+    )
     evaluations = [record.evaluation for record in records if record.evaluation is not None]
     ways = list(dict.fromkeys(way for e in evaluations for way in e.scores))
     met = {row.row: scores[row.row] for row in built if row.status == "finished" and not row.floor}

@@ -80,9 +80,8 @@ def _environment(row: Row) -> str | None:
 
 COLUMNS = (
     Column("rank", "rank",
-        "One more than the number of rows whose whole interval lies above this row's, and never "
-        "better than the rank of a row with a higher reward. No rank with one seed, or where a "
-        "seed failed.",
+        "One more than the number of rows {above}, and never better than the rank of a row with a "
+        "higher reward. No rank with one seed, or where a seed failed.",
         "rank", True, group=None),
     Column("row", "row", "The suite's name for an algorithm with its settings.",
         "row", True, group=None),
@@ -92,6 +91,10 @@ COLUMNS = (
         "Mean {score} on {contexts} at the end of the budget{acting}, then the interquartile mean "
         "over seeds with a 95% bootstrap interval over seeds, widened for few seeds.",
         "reward", True, 1, None),
+    Column("behind", "less the first",
+        "The difference to the first trained row over the same seeds, with a 95% interval. A seed "
+        "draws a problem of its own, which all rows share: so rows are compared within seeds.",
+        "behind", True, 1, None),
     Column("reward_{name}", "{other}{name}", "The same {of} the {name}{policy}. It does not rank.",
         "other_rewards.*", True, 1, each="ways"),
     Column("win_rate", "beats {baseline}",
@@ -224,7 +227,11 @@ def _words(board: Board) -> dict[str, str]:
     """What the declarations have in braces."""
     by_policy = board.scores_of == "policy"
     distance, wins = (with_role(board.measures, role) for role in ("distance", "win rate"))
+    paired = any(row.behind for row in board.rows)
     return {
+        "above": "whose paired difference to it lies above 0 with its whole interval"
+        if paired
+        else "whose whole interval lies above this row's",
         "reward": "reward" if by_policy else board.scored,
         "score": "score" if by_policy else board.scored,
         "acting": f" ({board.scored} policy)" if by_policy else "",

@@ -14,6 +14,9 @@ from pairbench.leaderboard.rows import Frozen, Rate, Rates, Scores, rate, rounde
 Wins = dict[tuple[str, str], Rates]
 """Of each row over each other."""
 
+Gaps = dict[tuple[str, str], Rate]
+"""Of each two rows: interquartile mean of the first less the second's, over the seeds of both."""
+
 
 class Strength(Frozen):
     """A row's Bradley-Terry strength on a board: log-odds, the mean of the rows being zero."""
@@ -99,6 +102,18 @@ def matrix_of(names: Sequence[str], wins: Wins) -> HeadToHead | None:
         ],
         seeds=[[len(rates) for rates in line] for line in found],
     )
+
+
+def gaps_of(scores: Mapping[str, Scores]) -> Gaps:
+    """Returns the paired difference of every two rows that share a seed, both ways."""
+    means = {name: {seed: float(own[seed].mean()) for seed in own} for name, own in scores.items()}
+    found: Gaps = {}
+    for a, b in combinations(scores, 2):
+        if seeds := sorted(means[a].keys() & means[b].keys()):
+            table = [[means[name][seed] for seed in seeds] for name in (a, b)]
+            there, back = statistics.iqm_differences(table, [(0, 1), (1, 0)])
+            found[a, b], found[b, a] = rate(there), rate(back)
+    return found
 
 
 def pairs_of(scores: Mapping[str, Scores]) -> tuple[list[Pair], Resolution | None]:

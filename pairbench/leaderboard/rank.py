@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from pairbench.evaluation import Measure
+from pairbench.leaderboard.pairs import Gaps
 from pairbench.leaderboard.rows import Reward, Row, Scores
 
 STANDARD_ERRORS = 3.0
@@ -49,6 +50,8 @@ def ranked(
     untrained: Scores,
     measures: Collection[Measure] = (),
     nobody: bool = False,
+    gaps: Gaps | None = None,
+    yardstick: str | None = None,
 ) -> list[Row]:
     """Returns rows best first, then those without a rank, with shared ranks and reasons.
 
@@ -62,6 +65,8 @@ def ranked(
         untrained: of the untrained policy; empty where the board has none.
         measures: what the board's measures mean.
         nobody: the board is a demonstration, which ranks nobody.
+        gaps: paired differences, where a seed is a problem and rows are ranked by these.
+        yardstick: the algorithm that a trained row should beat.
     """
     below = {row.row: _below(row, measures) for row in rows if row.status == "finished"}
     placed = sorted(rows, key=lambda row: _order(row, below.get(row.row) is not None))
@@ -69,26 +74,67 @@ def ranked(
         row.reward if row.status == "finished" and not (below[row.row] or nobody) else None
         for row in placed
     ]
+    ranks = shared_ranks(having) if gaps is None else _paired_ranks(placed, having, gaps)
+    first = next(
+        (row.row for row, rank in zip(placed, ranks, strict=True) if rank and not row.floor), None
+    )
+    least = next((row.row for row in placed if row.algorithm == yardstick), None)
     return [
         row.model_copy(
             update={
                 "rank": rank,
+                "behind": None if gaps is None or first is None else gaps.get((row.row, first)),
                 "reason": row.reason
                 if row.status != "finished"
-                else _reason(row, scores[row.row], untrained, below[row.row]),
+                else _reason(
+                    row,
+                    scores[row.row],
+                    untrained,
+                    below[row.row],
+                    _no_better(row, least, gaps or {}),
+                ),
             }
         )
-        for row, rank in zip(placed, shared_ranks(having), strict=True)
+        for row, rank in zip(placed, ranks, strict=True)
     ]
 
 
-def _reason(row: Row, scores: Scores, untrained: Scores, below: str | None) -> str | None:
+def _reason(row: Row, scores: Scores, untrained: Scores, *others: str | None) -> str | None:
     """Returns what must be said of a finished row beside its numbers."""
-    alone = row.n_seeds == 1 and not below
+    alone = row.n_seeds == 1 and not others[0]
     reasons = ["no rank: one seed gives no interval" if alone else None]
     if not row.floor:
-        reasons += [_no_gain(scores, untrained), below]
+        reasons += [_no_gain(scores, untrained), *others]
     return "; ".join(filter(None, reasons)) or None
+
+
+def _no_better(row: Row, least: str | None, gaps: Gaps) -> str | None:
+    """Returns a sentence if a row is not clearly above the one that it should beat."""
+    gap = gaps.get((row.row, least or ""))
+    if gap is None or gap.low is None or gap.low > 0:
+        return None
+    interval = f"{gap.estimate:+.3g} [{gap.low:.3g}, {gap.high:.3g}]"
+    return f"does not beat {least} at an equal budget: {interval}"
+
+
+def _paired_ranks(
+    rows: Sequence[Row], rewards: Sequence[Reward | None], gaps: Gaps
+) -> list[int | None]:
+    """Returns ranks as `shared_ranks` does, a row lying above another by their paired interval."""
+    having = [
+        row.row
+        for row, reward in zip(rows, rewards, strict=True)
+        if reward is not None and reward.low is not None
+    ]
+    above = [
+        1
+        + sum(
+            (gap := gaps.get((other, name))) is not None and (gap.low or 0) > 0 for other in having
+        )
+        for name in having
+    ]
+    ranks = dict(zip(having, np.maximum.accumulate(above).tolist(), strict=True))
+    return [ranks.get(row.row) for row in rows]
 
 
 def shared_ranks(rewards: Sequence[Reward | None]) -> list[int | None]:

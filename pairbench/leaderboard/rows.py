@@ -133,6 +133,7 @@ class Row(Frozen):
 
     `status` is "finished", "partial" (some seeds failed: shown, not ranked, since a mean over the
     survivors would flatter it), "failed" (no seed finished) or "skipped". `rewards` are by seed;
+    `behind` is the paired difference to the first trained row, where a seed is a problem;
     `date` is of the last run, `other_sources` are rows of older code and the same settings, and
     `environments` are the machines and versions its runs had.
     """
@@ -150,6 +151,7 @@ class Row(Frozen):
     reward: Reward | None = None
     other_rewards: dict[str, Reward] = {}
     rewards: dict[int, float] = {}
+    behind: Rate | None = Field(default=None, exclude_if=lambda gap: gap is None)
     win_rate: Rate | None = None
     head_to_head: Rate | None = None
     median: float | None = None

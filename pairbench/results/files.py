@@ -121,9 +121,9 @@ def write_text(path: Path, text: str, what: str) -> Path:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames an unusable file to the first free `<name>.damaged-<n>` and returns that."""
+    """Renames a file to the first free `<name>.aside-<n>`, as damaged or of other code."""
     number = 1
-    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (target := path.with_name(f"{path.name}.aside-{number}")).exists():
         number += 1
     os.replace(path, target)
     return target

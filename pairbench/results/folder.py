@@ -1,7 +1,7 @@
 """A results folder that runs are written to, by one process at a time.
 
 A finished record is never overwritten, a failure record never counts as one, and a file that
-cannot be read is renamed to `<name>.damaged-<n>` when a run needs its place. Readers take no lock
+cannot be read is renamed to `<name>.aside-<n>` when a run needs its place. Readers take no lock
 and change nothing.
 """
 

@@ -271,6 +271,19 @@ class RunRecord(RunFields, _Heading):
         found = task.get("demonstration") if isinstance(task, dict) else None
         return found if isinstance(found, str) else None
 
+    @property
+    def seeds_are_problems(self) -> bool:
+        """Whether a seed also drew the problem, so that rows differ within seeds alone."""
+        task = self.provenance.get("task")
+        return isinstance(task, dict) and task.get("seeds") == "problems"
+
+    @property
+    def yardstick(self) -> str | None:
+        """The algorithm that a trained row should beat, if the task names one."""
+        task = self.provenance.get("task")
+        found = task.get("yardstick") if isinstance(task, dict) else None
+        return found if isinstance(found, str) else None
+
     @model_validator(mode="after")
     def _identity_matches(self) -> RunRecord:
         if self.identity != content_digest(self.model_dump(include=IDENTIFYING)):

@@ -18,7 +18,7 @@ def ended(
     arguments: list[str], cwd: Path, out: int, error: int = subprocess.PIPE
 ) -> tuple[int, str]:
     command = [sys.executable, "-m", "pairbench", *arguments]
-    done = subprocess.run(command, stdout=out, stderr=error, cwd=cwd, timeout=120, check=False)
+    done = subprocess.run(command, stdout=out, stderr=error, cwd=cwd, timeout=600, check=False)
     return done.returncode, (done.stderr or b"").decode()
 
 

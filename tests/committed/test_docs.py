@@ -66,7 +66,7 @@ def test_snippets_run(page: Path, tmp_path: Path) -> None:
     script = tmp_path / "snippets.py"
     script.write_text(snippets(page))
     done = subprocess.run(
-        [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -120,7 +120,7 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "PairTrainer" in (tmp_path / "site" / "reference" / "api" / "index.html").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -32,12 +32,19 @@ class Heard(Monitor):
         self.notes.append(text)
 
 
-def run(results: Path, seeds: str, *algorithms: str, **more: Any) -> tuple[list[RunRecord], str]:
+def run(
+    results: Path,
+    seeds: str,
+    *algorithms: str,
+    task: str = "preference-bandit",
+    engine: str = "pairbench",
+    **more: Any,
+) -> tuple[list[RunRecord], str]:
     heard = Heard()
     records = pairbench.run(
-        algorithms=algorithms, tasks=["preference-bandit"], seeds=seeds, workers=1,
-        budget={"gradient_steps": 20}, protocol={"evaluations": 1, "probes": 0},
-        results=results, monitor=heard, **more,
+        algorithms=algorithms, tasks=[task], seeds=seeds, workers=1,
+        budget={"gradient_steps": 20}, results=results, monitor=heard,
+        protocol={"evaluations": 1, "probes": 0, "engine": engine}, **more,
     )  # fmt: skip
     return records, "\n".join(heard.notes)
 
@@ -80,6 +87,36 @@ def test_an_edited_plug_in_is_named_never_pooled_and_made_anew_when_asked(
     assert kept.read_bytes() == as_json(first)
 
 
+@pytest.mark.parametrize("kind", ["task", "engine"])
+def test_an_edited_task_or_engine_is_named_and_shares_no_board(
+    kind: Literal["task", "engine"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, results = f"edited-{kind}", tmp_path / "results"
+    package = plug_in(tmp_path / "site", name, monkeypatch, kind)
+
+    def two(seeds: str, **more: Any) -> list[RunRecord]:
+        return run(results, seeds, "grpo", "ppo", **{kind: name}, **more)[0]
+
+    first = two("0")[0]
+    assert first.status == "finished" and f"source of {name}" in first.read
+    edit(package / "more.py", "0.25", "0.5")
+    with pytest.raises(PairBenchError) as refused:
+        two("0-1")
+    old = first.read[f"source of {name}"][:8]
+    assert str(refused.value).startswith(f"the source of {name} changed: {old} to ")
+    assert "since 2 runs in " in str(refused.value) and "--set-aside" in str(refused.value)
+    assert len(load_records(results).records) == 2  # before the first run
+    two("1")
+    boards = build(load_records(results).records)
+    assert [[row.n_seeds for row in board.rows] for board in boards] == [[1, 1], [1, 1]]
+    assert all(any(f"source of {name}" in note for note in board.notes) for board in boards)
+    found = compare(load_records(results).records, "grpo", "ppo", first.task)
+    assert len(found.seeds) == 1 and "nothing can be said" in found.conclusion
+    two("0-1", aside=True)
+    (board,) = build(load_records(results).records)
+    assert [row.n_seeds for row in board.rows] == [2, 2] and board.notes == []
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_other_code_is_set_aside_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,7 +129,7 @@ def test_a_checkpoint_of_other_code_is_set_aside_with_a_sentence(
     said: list[str] = []
     train(record.spec, checkpoint=place, warn=said.append)
     (text,) = said
-    assert "run.safetensors.damaged-1, and the run begins anew: the source of begun-before" in text
+    assert "run.safetensors.aside-1, and the run begins anew: the source of begun-before" in text
 
 
 def rewritten(results: Path, record: RunRecord, **fields: Any) -> None:

@@ -473,7 +473,7 @@ def test_the_check_of_a_branch(mine: Path, tmp_path: Path) -> None:
     def checked() -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / ".ci" / "submitted"), "main", "--no-reproduce"]
         return subprocess.run(
-            command, cwd=place, env=tools, capture_output=True, text=True, timeout=120
+            command, cwd=place, env=tools, capture_output=True, text=True, timeout=600
         )
 
     def add(path: Path) -> Path:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import local, worker
 from pairbench.experiments.launch.base import Event, Execution, Job
 from pairbench.experiments.launch.local import Local
@@ -82,11 +83,20 @@ class Worker:
         return self.returncode
 
 
-def driver(runs: Plan, results: Path, workers: int = 2) -> int:
-    """Forks a process that works on a grid as `pairbench run` does; returns its number."""
+def driver(runs: Plan, results: Path, workers: int = 2, log: int | None = None) -> int:
+    """Forks a process that works on a grid as `pairbench run` does; returns its number.
+
+    It ends with 0, with 2 after the sentence of a `PairBenchError`, or with 1 after anything else.
+
+    Args:
+        log: descriptor of a file for what it says.
+    """
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        if log is not None:
+            os.dup2(log, 1)
+            os.dup2(log, 2)
         local.subprocess.Popen = Worker  # type: ignore[misc, assignment]
         _leave(
             lambda: execute(
@@ -104,6 +114,9 @@ def _leave(work: Callable[[], object]) -> None:
     status = 0
     try:
         work()
+    except PairBenchError as error:
+        print(f"pairbench: {error}", file=sys.stderr)
+        status = 2
     except BaseException:  # noqa: BLE001 (whatever it is, the fork must not return)
         traceback.print_exc()
         status = 1

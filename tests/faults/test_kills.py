@@ -20,7 +20,7 @@ from pairbench.results.record import RunRecord
 from pairbench.seeding import generator
 from pairbench.training import provenance
 from tests.faults.forked import Here, driver
-from tests.support.grids import outcome, same
+from tests.support.grids import children, outcome, same
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
@@ -32,14 +32,6 @@ def grid() -> Plan:
         budget={"steps": 2560}, protocol={"evaluations": 2, "probes": 0},
         overrides=["grpo.epochs=1", "dpo.epochs=1"],
     )  # fmt: skip
-
-
-def children(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [int(child) for child in text.split()]
 
 
 def ended(pid: int) -> bool:
@@ -77,7 +69,7 @@ def inject(faults: int, seed: int, folder: Path) -> Counter[str]:
     truth = {r.identity: r for r in execute(runs, reference, Here()).finished}
     usual = time.monotonic() - began
     count: Counter[str] = Counter()
-    while count["driver"] + count["worker"] < faults:
+    while count["driver"] + count["worker"] < faults or not (count["driver"] and count["worker"]):
         store, before = Store(folder / f"grid-{count['grids']}"), 0
         while before < len(runs.specs):
             pid = driver(runs, store.root)

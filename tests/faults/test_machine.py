@@ -27,6 +27,7 @@ from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
 from pairbench.results.load import load_records
 from tests.faults.forked import Here
+from tests.support.gate import Gate
 from tests.support.grids import outcome, same, wait_for
 
 BANDIT = "preference-bandit"
@@ -127,8 +128,13 @@ def test_a_clock_that_goes_back_changes_nothing(
     assert look(store.root).counts["finished"] == 2
 
 
-def test_a_run_that_hangs_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
-    runs, store, launcher = grid("0"), Store(tmp_path), Local(1)
+def test_a_run_that_hangs_is_killed_when_its_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(tmp_path / "site", monkeypatch)
+    runs = plan(algorithms=[gate.name], tasks=[BANDIT], budget={"steps": 2560})
+    store, launcher = Store(tmp_path / "results"), Local(1)
+    gate.shut()
 
     class Stops(Monitor):
         """Stops the worker dead, once its run is under way."""
@@ -139,7 +145,8 @@ def test_a_run_that_hangs_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
 
     began = time.monotonic()
     (lost,) = execute(runs, store, launcher, Execution(timeout=10.0), Stops()).failed
-    assert 10.0 <= time.monotonic() - began < 120.0
+    assert time.monotonic() - began >= 10.0
+    gate.open()
     assert lost.failure is not None
     assert lost.failure.kind == "TimedOut"
     assert lost.failure.message.startswith("killed after 10 s, the time a run is given: ")
@@ -192,7 +199,7 @@ def test_sigterm_saves_the_runs_and_says_so(tmp_path: Path) -> None:
     )  # fmt: skip
     wait_for(lambda: [line for line in read_log(store.log(spec)) if "spent" in line], 300.0)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143
     assert errors.splitlines()[-1] == "pairbench: terminated: the same command continues from here"
     assert store.checkpoint(spec).exists()

@@ -164,7 +164,7 @@ def test_pipes_in_every_place_hold_up_nobody(tmp_path: Path) -> None:
         "import sys, pairbench; pairbench.run(algorithms=['grpo'], tasks=['preference-bandit'], "
         "budget={'steps': 600}, protocol={'evaluations': 1}, results=sys.argv[1], workers=1)"
     )
-    subprocess.run([sys.executable, "-c", code, str(results)], timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", code, str(results)], timeout=600, check=True)
     (again,) = pairbench.load_records(results).records
     assert again.weights_sha256 == first.weights_sha256
     for command in (
@@ -174,7 +174,7 @@ def test_pipes_in_every_place_hold_up_nobody(tmp_path: Path) -> None:
         f"show {again.identity}",
     ):
         ran = [sys.executable, "-m", "pairbench", *command.split(), "--results", str(results)]
-        done = subprocess.run(ran, timeout=60, capture_output=True, text=True)
+        done = subprocess.run(ran, timeout=600, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
     with pytest.raises(PairBenchError, match="no ordinary file"):
         marks(results)

@@ -46,7 +46,7 @@ def test_a_damaged_cache_is_set_aside_and_made_again(harm: str, trained: Path, c
         (folder / "card.json").write_text('{"sha256": ')
     assert train_tiny(texts(), QUICK) == folder
     assert weights.read_bytes() == whole
-    assert (cache / f"{folder.name}.damaged-1").is_dir()
+    assert (cache / f"{folder.name}.aside-1").is_dir()
 
 
 def test_a_training_that_stops_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_two_processes_train_it_once(cache: Path) -> None:
     workers = [context.Process(target=_ask, args=(str(cache), queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    steps = sorted(queue.get(timeout=120) for _ in workers)
+    steps = sorted(queue.get(timeout=600) for _ in workers)
     for worker in workers:
         worker.join()
     assert steps == [0, QUICK.steps]

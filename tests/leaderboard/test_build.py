@@ -450,3 +450,34 @@ def test_committed_runs_of_smollm2_are_a_demonstration() -> None:
     )
     assert "three seeds of ten iterations" in (old.demonstration or "")
     assert record("grpo", 0, task="hh-rlhf-helpful").demonstration is None
+
+
+def test_where_a_seed_is_a_problem_rows_are_ranked_within_seeds() -> None:
+    """Hard and easy problems spread every row by 9; one row is .1 above another at each of them."""
+    problems = [float(k) for k in range(10)]
+    declared = {"provenance": {"task": {"seeds": "problems", "yardstick": "raft"}}}
+    better, base = [x + 0.1 + 0.001 * (-1) ** int(x) for x in problems], problems
+    plain = build(seeds_at("grpo", better) + seeds_at("raft", base))[0]
+    assert [row.rank for row in plain.rows] == [1, 1]
+    board = build(
+        seeds_at("grpo", better, **declared)
+        + seeds_at("raft", base, **declared)
+        + seeds_at("ppo", [x - 0.1 for x in problems], **declared)
+        + seeds_at("optimum", [x + 1.0 for x in problems], regime="no training", **declared)
+    )[0]
+    assert [(row.row, row.rank) for row in board.rows] == [
+        ("optimum", 1), ("grpo", 2), ("raft", 3), ("ppo", 4),
+    ]  # fmt: skip
+    _, grpo, raft, ppo = board.rows
+    assert grpo.behind is None  # the first trained row; the optimum lies above, and is no method
+    assert raft.behind is not None
+    assert ppo.behind is not None
+    assert raft.behind.estimate == pytest.approx(-0.1, abs=1e-3)
+    assert ppo.behind.high is not None
+    assert ppo.behind.high < -0.19
+    assert grpo.reason is None
+    assert ppo.reason == "does not beat raft at an equal budget: -0.1 [-0.1, -0.1]"
+    shown = {column.key: column for column in columns(board)}
+    assert "paired difference" in shown["rank"].meaning
+    assert "behind" in shown
+    assert "behind" not in {column.key for column in columns(plain)}

@@ -131,12 +131,12 @@ def test_a_file_that_is_no_record_is_named_and_set_aside(
     assert found is None
     assert aside is not None
     assert message in aside
-    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == broken
+    assert path.with_name(f"{path.name}.aside-1").read_bytes() == broken
     store.write(record)
     damage(path, how)
     store.find(record.spec)
-    assert path.with_name(f"{path.name}.damaged-2").exists()
-    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == broken
+    assert path.with_name(f"{path.name}.aside-2").exists()
+    assert path.with_name(f"{path.name}.aside-1").read_bytes() == broken
 
 
 def test_the_series_of_a_record_set_aside_goes_with_it(store: Store) -> None:
@@ -148,7 +148,7 @@ def test_the_series_of_a_record_set_aside_goes_with_it(store: Store) -> None:
     assert not path.with_suffix(".parquet").exists()
     assert not path.with_suffix(".texts.parquet").exists()
     store.write(finished())
-    assert path.with_name(f"{path.stem}.parquet.damaged-1").read_bytes() == series
+    assert path.with_name(f"{path.stem}.parquet.aside-1").read_bytes() == series
 
 
 def test_texts_come_back_as_they_were_and_cannot_be_mistaken(store: Store) -> None:

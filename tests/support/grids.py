@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pairbench.experiments.suite import Plan
@@ -12,13 +13,31 @@ from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 600.0) -> Any:
     """Returns the first true value of `condition`, which must come in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.02)
     return value
+
+
+def children(pid: int) -> list[int]:
+    """Returns the process numbers of the children of a process (Linux); none of one that ended."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has not ended (Linux)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def outcome(record: RunRecord) -> dict[str, Any]:

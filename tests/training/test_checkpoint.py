@@ -49,9 +49,9 @@ def test_half_a_file_is_refused_and_set_aside(tmp_path: Path, keep: int) -> None
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         load_state(path)
-    assert set_aside(path).name == "c.safetensors.damaged-1"
+    assert set_aside(path).name == "c.safetensors.aside-1"
     path.write_bytes(b"")
-    assert set_aside(path).name == "c.safetensors.damaged-2"
+    assert set_aside(path).name == "c.safetensors.aside-2"
 
 
 def test_weights_hash_sees_names_types_shapes_and_bits() -> None:

@@ -56,6 +56,7 @@ class Ray(Remote):
             raise PairBenchError(f"the backend ray has no option {min(unknown)!r}: it has address")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them off this machine
         self._ray: Any = required("ray", "ray")
+        self._task: Any = None
         self._address = options.get("address", "local")
         self._mine = False
         self._head: tuple[str, int] | None = None
@@ -99,6 +100,8 @@ class Ray(Remote):
                 "check --address, and that the cluster is up"
             ) from error
         self._mine = True
+        # one for all jobs: each new one would have to reach the head, and wait where that is gone
+        self._task = self._ray.remote(max_retries=RETRIES)(_work)
         host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
         self._asked = self._seen = time.monotonic()
         if _answers((host, int(port))):  # behind ray://, it need not
@@ -125,7 +128,7 @@ class Ray(Remote):
         needs: dict[str, Any] = {"num_cpus": given.threads, "num_gpus": given.gpus}
         if given.memory_gb is not None:
             needs["memory"] = int(given.memory_gb * 2**30)
-        return self._ray.remote(max_retries=RETRIES, **needs)(_work).remote(encode(job))
+        return self._task.options(**needs).remote(encode(job))
 
     def _ended(self, timeout: float) -> list[tuple[Handed, Event]]:
         if self._lost():

@@ -198,7 +198,7 @@ class Objects:
                         f"{self.url}/{name} holds a finished run, which is never overwritten"
                     ) from None
                 if there is None or _status(there) is None:
-                    obstore.rename(self.store, name, f"{name}.damaged-{time.time_ns()}")
+                    obstore.rename(self.store, name, f"{name}.aside-{time.time_ns()}")
                 obstore.put(self.store, name, path)
 
     def _record(self, name: str) -> bytes | None:

@@ -16,36 +16,40 @@ from pairbench.experiments.runner import execute
 from pairbench.experiments.suite import plan
 from pairbench.results.folder import Store
 from pairbench.results.heartbeat import read_log
+from pairbench.results.record import RunSpec
 from tests.faults.forked import Here
+from tests.support.gate import Gate
 from tests.support.grids import same
 
 pytest.importorskip("submitit", reason="submitit is missing: pip install 'pairbench[slurm]'")
 
 
 class KillsAJob(Monitor):
-    """Kills the process of the run under way, once, when it has a checkpoint."""
+    """Kills the process of the run that waits at the gate, and opens that."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.killed = store, 0
+    def __init__(self, store: Store, gate: Gate, spec: RunSpec) -> None:
+        self.store, self.gate, self.spec, self.killed = store, gate, spec, 0
 
     def tick(self, tally: Tally) -> None:
-        for path in (self.store.root / ".checkpoints").glob("*.safetensors"):
-            if not self.killed:
-                self.killed = read_log(self.store.driver_heartbeat.parent / f"{path.stem}.jsonl")[
-                    0
-                ]["pid"]
-                os.kill(self.killed, signal.SIGKILL)
+        if not self.killed and self.store.checkpoint(self.spec).exists():
+            self.killed = read_log(self.store.log(self.spec))[0]["pid"]
+            os.kill(self.killed, signal.SIGKILL)
+            self.gate.open()
 
 
-def test_jobs_give_the_records_of_local_workers_though_one_is_killed(tmp_path: Path) -> None:
-    runs = plan(algorithms=["grpo"], tasks=["preference-bandit"], budget={"steps": 5000})
+def test_jobs_give_the_records_of_local_workers_though_one_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(tmp_path / "site", monkeypatch)
+    runs = plan(algorithms=[gate.name], tasks=["preference-bandit"], budget={"steps": 5000})
     local, remote = Store(tmp_path / "local"), Store(tmp_path / "remote")
     execute(runs, local, Here())
+    gate.shut()
     folder = tmp_path / "jobs"
     launcher = open_launcher(
         Execution(backend="slurm", workers=1, options={"cluster": "local", "folder": str(folder)})
     )
-    monitor = KillsAJob(remote)
+    monitor = KillsAJob(remote, gate, runs.specs[0])
     tally = execute(
         runs, remote, launcher, monitor=monitor, execution=Execution(checkpoint_seconds=0.0)
     )

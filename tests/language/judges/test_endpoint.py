@@ -150,18 +150,21 @@ def test_the_endpoint_is_asked_again_after_longer_and_longer_pauses(
 def test_a_slow_endpoint_is_asked_again(
     asking: Asking, fake: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = [3.0]
+    over, waits = threading.Event(), [True]
 
     def slow(a: str, b: str) -> str:
-        time.sleep(waits.pop() if waits else 0)
+        if waits:
+            waits.pop()
+            over.wait(300)
         return "A"
 
     fake.better = slow
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    monkeypatch.setattr(module, "PATIENCE", 3.0)
     with asking() as judge:
         verdict = judge.ask(PROMPT, "Red.", "Orange.")
         assert verdict and verdict.verdict == "A"
         assert judge.requests >= 2
+    over.set()
 
 
 def test_an_endpoint_that_stays_away_stops_the_asking(asking: Asking, fake: FakeJudge) -> None:
@@ -358,16 +361,14 @@ def test_an_answer_that_drips_has_a_time_limit_as_a_whole(
 
     def drip(connection: socket.socket) -> None:
         connection.sendall(head)
-        for _ in range(100):
+        while True:  # until nobody listens any more
             connection.sendall(b"x")
             time.sleep(0.02)
 
     url, _ = _dripping(drip)
-    began = time.monotonic()
     with Endpoint(Address(url, "m"), tmp_path, budget=9) as judge:
         assert judge.ask(PROMPT, "Red.", "x") is None
     assert "gave no answer in 0.3 s" in str(judge.stopped)
-    assert time.monotonic() - began < 1.5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from pairbench.leaderboard import build, write_site
 from pairbench.leaderboard.site.pages import board_page
+from tests.support.grids import wait_for
 from tests.support.records import board_records, language_records, record
 
 MARKUP = '</script><img src="http://192.0.2.1/x" onerror="window.hacked=1"><b>bold</b>&amp;'
@@ -323,7 +324,6 @@ def test_zooming_by_drag_by_keyboard_and_back(opened: Any) -> None:
 
 
 def test_a_chart_is_downloaded_as_svg(opened: Any, tmp_path: Path) -> None:
-    import time
     from xml.etree import ElementTree
 
     opened.execute_cdp_cmd(
@@ -331,9 +331,7 @@ def test_a_chart_is_downloaded_as_svg(opened: Any, tmp_path: Path) -> None:
     )
     opened.execute_script("document.querySelector('#curves .save').click()")
     saved = tmp_path / "halfcheetah-v4--200k-steps-curves.svg"
-    until = time.monotonic() + 20
-    while not saved.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(saved.exists)
     root = ElementTree.fromstring(saved.read_text(encoding="utf-8"))
     texts = [node.text for node in root.iter() if node.tag.endswith("text")]
     assert "grpo" in texts and MARKUP in texts and "reward, stochastic policy" in texts

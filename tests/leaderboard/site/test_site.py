@@ -188,12 +188,12 @@ def test_what_a_page_says_runs_a_run_again(tmp_path: Path) -> None:
     program = f"{shlex.quote(sys.executable)} -m pairbench"
     asked = "--algorithms grpo --tasks preference-bandit --budget-steps 512 --evaluations 1"
     made = f"{program} run {asked} --workers 1 --results my-results"
-    subprocess.run(made, shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(made, shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     (script,) = tmp_path.rglob("leaderboards/runs/preference-bandit*.js")
     (run,) = [data for kind, data in lines_of(script) if kind == "run"]
     command = run["again"].replace("pairbench", program, 1)
     ran = subprocess.run(
-        command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert (ran.returncode, ran.stderr) == (0, "") and ": equal; bit for bit" in ran.stdout
 

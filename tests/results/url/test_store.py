@@ -242,13 +242,13 @@ def test_a_finished_record_at_the_url_is_never_overwritten(url: str, place: Path
     store._send(store.path(ours).with_suffix(".gone"))  # a file that is gone is no error
     with store.lock():  # ours is kept beside
         assert store.find(theirs.spec)[0] == theirs
-    assert [path.name[-10:] for path in store.path(ours).parent.glob("*damaged*")] == [".damaged-1"]
+    assert [path.name[-8:] for path in store.path(ours).parent.glob("*aside*")] == [".aside-1"]
     assert any("was there first" in text for text in store.news())
     Store(place).path(theirs).write_text("{")  # what is no record makes room, and is kept
     store.path(ours).unlink()
     store.write(ours)
     assert Store(place).find(theirs.spec)[0] == ours
-    assert len(list(Store(place).path(ours).parent.glob("*.damaged-*"))) == 1
+    assert len(list(Store(place).path(ours).parent.glob("*.aside-*"))) == 1
 
 
 def test_two_calls_at_one_url(
@@ -317,10 +317,11 @@ def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path
         return sum(1 for _ in place.glob("preference-bandit/*/*.json"))
 
     while status is None:
+        more = int(stream.integers(1, 3))
         driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(lambda: sent() > before or driver.poll() is not None)  # noqa: B023 (called at once)
+        wait_for(lambda: sent() >= before + more or driver.poll() is not None)  # noqa: B023 (called at once)
         try:
-            status = driver.wait(float(stream.uniform(0.0, 0.6)))
+            status = driver.wait(float(stream.uniform(0.0, 0.2)))
         except subprocess.TimeoutExpired:
             for pid in (driver.pid, *children(driver.pid)):
                 os.kill(pid, signal.SIGKILL)
@@ -333,7 +334,7 @@ def test_machines_that_vanish_at_random_cost_nothing(tmp_path: Path, place: Path
             before = len(records)
     print(f"\n{kills} machines lost")
     assert status == 0
-    assert kills > 2
+    assert kills
     same(Store(place), local, runs)
 
 
@@ -414,7 +415,7 @@ def test_an_unreachable_url_is_one_sentence_without_secrets(tmp_path: Path) -> N
             sys.executable, "-m", "pairbench", "run", "--algorithms", "grpo", "--tasks",
             "preference-bandit", "--budget-steps", "100", "--results", "s3://bucket/prefix",
         ],
-        env={**os.environ, **given}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, **given}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
