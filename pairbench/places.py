@@ -106,3 +106,13 @@ def _there() -> dict[str, str]:
         return dict(json.loads(os.environ.get(PLACES, "{}")))
     except ValueError:
         return {}
+
+
+def keep(name: str, path: str) -> None:
+    """Keeps, for this process and those that it starts, where what is called `name` is."""
+    os.environ[PLACES] = json.dumps(_there() | {name: path})
+
+
+def kept(name: str) -> str | None:
+    """Returns where it is, if that was kept."""
+    return _there().get(name)

@@ -40,6 +40,9 @@ E = TypeVar("E", bound="type[Engine]")
 
 BUILT_IN = "built in"
 
+OWN = "prompts"
+"""The family of tasks that a name of a user's own is one of."""
+
 
 def register_algorithm(name: str) -> Callable[[A], A]:
     """Gives an algorithm class its registered name."""

@@ -47,13 +47,14 @@ records of the first version leave unsaid."""
 
 LIBRARIES = ("trl", "stable_baselines3", "stable-baselines3", "sb3")
 
-WORDS = {"random", "reference", "optimum"}
-"""Rows that are called what they are: a random, a reference and a best policy."""
+WORDS = {"random", "reference", "optimum", "prompts"}
+"""What is called what it is: a random, a reference and a best policy, and prompts of one's own."""
 
 NAMED = {
     ("authoring.checks", "preference-bandit"): "where a method must learn before it is believed",
     ("authoring.situations", "preference-bandit"): "the same",
     ("objectives", "grpo"): "TRL's name of a loss that several methods share",
+    **{("objectives", name): "the same" for name in ("bnpo", "cispo", "dapo", "luspo", "sapo")},
     ("objectives", "ipo"): "a form of the loss, by the paper's name",
     ("pairwise", "sft"): "the initial policy as a reference",
     ("cli.runs", "grpo"): "an example in a help text",
@@ -68,6 +69,7 @@ EXCEPTIONS = {
 """(importer, imported) that break a rule, and why."""
 
 ACROSS = {
+    "algorithms/test_group_rows.py": "rows that are GRPO but for a term",
     "algorithms/test_ppo_parity.py": "beside Stable-Baselines3",
     "algorithms/test_presets.py": "every method's settings for every kind of task",
     "language/trl/test_engine.py": "whole runs in TRL's loop",

@@ -40,6 +40,16 @@ PROTOCOL = packed(
                  help="Whose training loop: PairBench's own, or the engine of that name."),
 )  # fmt: skip
 
+REWARD = packed(
+    "rewards",
+    lambda reward, gold: (list(reward), gold),
+    click.option("--reward", multiple=True, metavar="FILE.py:FUNCTION[=WEIGHT]",
+                 help="A function that scores completions of --tasks of your own prompts; several "
+                 "are summed."),
+    click.option("--gold", metavar="FILE.py:FUNCTION",
+                 help="One that ranks in their place, and trains nobody."),
+)  # fmt: skip
+
 
 @click.command()
 @click.argument("suite", required=False)
@@ -49,6 +59,7 @@ PROTOCOL = packed(
 @BUDGET
 @PROTOCOL
 @overrides("TARGET.KEY=VALUE", "A setting of an algorithm, a row or a task, as grpo.group_size=8")
+@REWARD
 @DATA_DIR
 @EXECUTION
 @click.option("--set-aside", "aside", is_flag=True,
@@ -67,14 +78,18 @@ def run(
     until: str | None,
     decide: list[str],
     max_seeds: int,
+    rewards: tuple[list[str], str | None],
     **asked: Any,
 ) -> int:
     """Run a SUITE, or algorithms on tasks; what is in the results folder is not run again."""
     from pairbench.experiments.deciding import Decision, run_until_decided
     from pairbench.experiments.display import display
+    from pairbench.experiments.own import rewarded
     from pairbench.experiments.runner import run as run_suite
     from pairbench.results.place import at_hand
 
+    more = rewarded(asked["tasks"], *rewards, asked["overrides"])
+    asked["overrides"] = [*asked["overrides"], *more]
     if decide and not until:
         raise PairBenchError("--decide says between which rows: add --until decided")
     decisions: list[Decision] = []

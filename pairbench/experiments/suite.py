@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from pairbench.errors import PairBenchError
 from pairbench.evaluation import Strict
+from pairbench.experiments.own import Chosen, resolved
 from pairbench.experiments.settings import parse_targeted, validated
 from pairbench.places import declare
 from pairbench.registry import entries, family_of, get_algorithm, get_task, split_task
@@ -181,7 +182,7 @@ def plan(
     suite: str | Suite | None = None,
     *,
     algorithms: Sequence[str] = (),
-    tasks: Sequence[str] = (),
+    tasks: Sequence[str | Chosen] = (),
     seeds: str | Sequence[int] | None = None,
     budget: Mapping[str, float] | None = None,
     protocol: Mapping[str, Any] | None = None,
@@ -203,6 +204,7 @@ def plan(
     """
     if isinstance(suite, str):
         suite = load_suite(suite)
+    tasks, overrides = resolved(tasks, overrides)
     changes = dict(protocol or {})
     if budget:
         changes["budget"] = dict(budget)

@@ -21,6 +21,8 @@ def preview(task: Task) -> list[str]:
     if not isinstance(task, LanguageTask):
         return []
     data, source = task.data, Path(task.source_of_pairs)
+    if not any(pair.chosen for pair in data.pairs):  # prompts alone
+        return []
     pairs = data.split()
     if any(
         part and all(_shared(pair) >= task.config.pair_tokens for pair in part)

@@ -152,6 +152,11 @@ def _encoded(
     return Prompts(tuple(pairs), ids, cut, identical)
 
 
+def encoded(pairs: Sequence[Pair], model: LanguageModel, config: LanguageConfig) -> Prompts:
+    """Returns the prompts of pairs whose answers nobody reads."""
+    return _encoded(dict.fromkeys(pairs, 0), 0, model, config)
+
+
 def prompt_ids(
     prompts: Sequence[Sequence[Turn]], tokenizer: Any
 ) -> tuple[list[int], list[list[int]]]:

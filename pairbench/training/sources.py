@@ -16,12 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
+from importlib import invalidate_caches, metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pairbench
 from pairbench.algorithm import Method
+from pairbench.errors import PairBenchError
 from pairbench.results.read import source_of
 from pairbench.task import Task
 from pairbench.training.engine import Engine
@@ -50,6 +51,44 @@ def sources(*parts: type[Method] | type[Task] | type[Engine]) -> dict[str, str]:
         if _file(part.__module__) is not None:
             found[source_of(part.name)] = _digest([(part.__module__, part.__name__)])
     return found
+
+
+def of_file(path: Path) -> str:
+    """Returns the SHA-256 (hex) of a file of the user's and of what it imports from beside it.
+
+    Its folder is put first among the places that modules are imported from.
+
+    Raises:
+        PairBenchError: it is no Python, or Python knows another module by its name.
+    """
+    folder = str(path.parent)
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+    invalidate_caches()
+    _spec.cache_clear()
+    _loose.cache_clear()
+    known = path.stem in {*sys.stdlib_module_names, *metadata.packages_distributions()}
+    if known or not path.stem.isidentifier() or _file(path.stem) != path:
+        raise PairBenchError(
+            f"{path.name} has the name of a module that Python knows, or of none: rename the file"
+        )
+    return of_module(path.stem)
+
+
+def of_module(name: str) -> str:
+    """Returns the SHA-256 (hex) of a module and of what it imports that comes with it.
+
+    Raises:
+        PairBenchError: there is none, or it is no Python.
+    """
+    try:
+        if _file(name) is None:
+            raise PairBenchError(f"there is no module {name} that can be imported here")
+        return _digest([(name, "")])
+    except SyntaxError as error:
+        raise PairBenchError(
+            f"{name}.py, line {error.lineno}, is no Python ({error.msg}): mend it"
+        ) from error
 
 
 def _digest(roots: Iterable[tuple[str, str]]) -> str:

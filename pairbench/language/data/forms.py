@@ -116,6 +116,23 @@ def dialogue(row: RawPair, side: Side) -> list[Turn]:
     return [*turns, ("assistant", text.strip())]
 
 
+def prompt_of(row: RawPair) -> tuple[Any, tuple[Turn, ...]]:
+    """Returns a row's prompt as it was written, text or messages, and its turns.
+
+    Raises:
+        PairBenchError: there is none, or it is not the user's turn to be answered.
+    """
+    if blank(row.fields.get("prompt")):
+        raise PairBenchError(f"{row.where} has no prompt: give every row one, or leave it out")
+    written = _cell(row, "prompt")
+    turns = tuple(_opening(written, row)[0])
+    if turns[-1:] == (("assistant", ""),):
+        turns = turns[:-1]
+    if not turns or turns[-1][0] != "user" or not all(text for _, text in turns):
+        raise PairBenchError(f"{row.where}: its prompt does not end with something the user says")
+    return written, turns
+
+
 def _whole(text: str, row: RawPair, side: Side) -> list[Turn]:
     """Returns the turns of a side that has no prompt beside it."""
     turns = _transcript(_transcript_text("\n\n" + text.lstrip(), row))

@@ -269,6 +269,24 @@ def _from_file(path: Path, source: str, prefix: str, named: bool = False) -> Ite
         )
 
 
+def records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields each record of a file, of one of `SUFFIXES` or with .gz, with where it stands.
+
+    Raises:
+        PairBenchError: it cannot be read, or is called otherwise.
+    """
+    if _suffix(path) not in SUFFIXES:
+        raise PairBenchError(f"{path} is read by its name's end, one of {', '.join(SUFFIXES)}")
+    return _records(path)
+
+
+def hub_answers() -> bool:
+    """Whether the hub is within reach."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT)
+
+
 def raw_pairs(path: Path) -> Iterator[RawPair]:
     """Yields the rows of a file as they were written."""
     return _from_file(path, "file", path.name)

@@ -23,6 +23,7 @@ from trl.trainer.utils import split_tensor_dict
 from pairbench.algorithms.dpo import DPO
 from pairbench.algorithms.grpo import GRPO
 from pairbench.algorithms.orpo import ORPO
+from pairbench.registry import get_algorithm
 from tests.support.trl_peer import (
     ANSWERS,
     GROUP,
@@ -50,17 +51,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 # GRPO
 
 
-def their_grpo(folder: Path, tokenizer: Any, settings: dict[str, Any]) -> Callable[[], list[Loss]]:
+def their_grpo(
+    folder: Path,
+    tokenizer: Any,
+    settings: dict[str, Any],
+    kind: Any = trl.GRPOTrainer,
+    arguments: Any = trl.GRPOConfig,
+) -> Callable[[], list[Loss]]:
     """Returns a function: the losses of the two minibatches that TRL makes of the batch.
 
     The reference is the model in the folder; the batch is sampled after `move(model, 1, ...)` and
     judged after `move(model, 2, ...)`.
     """
     prompts = [row for row in PROMPTS for _ in range(GROUP)]
-    trainer = trl.GRPOTrainer(
+    trainer = kind(
         model=str(folder),
         processing_class=tokenizer,
-        args=trl.GRPOConfig(
+        args=arguments(
             **common(folder),
             **settings,
             per_device_train_batch_size=len(prompts) // 2,
@@ -92,11 +99,15 @@ def their_grpo(folder: Path, tokenizer: Any, settings: dict[str, Any]) -> Callab
     return losses
 
 
-def our_grpo(folder: Path, settings: dict[str, Any]) -> list[Loss]:
-    """Returns the same of ours."""
+def our_grpo(folder: Path, settings: dict[str, Any], name: str = "grpo") -> list[Loss]:
+    """Returns the same of ours, or of a row that is GRPO but for a term."""
     our = policy(folder)
     batch = sampled(our)
-    algorithm = GRPO(GRPO.Config(group_size=GROUP, max_length=LONGEST, **settings))
+    cls = get_algorithm(name)
+    assert issubclass(cls, GRPO)
+    algorithm = cls(
+        cls.Config.model_validate({"group_size": GROUP, "max_length": LONGEST, **settings})
+    )
     now = our.logp(batch.contexts, batch.responses, batch.mask)
     ratio = (now - batch.old_logp).exp()[batch.mask > 0]
     assert float(ratio.min()) < 0.75 and float(ratio.max()) > 1.35  # the clip has something to do
@@ -183,6 +194,70 @@ def test_grpo_with_every_other_setting(
     )
     default = our_grpo(folder, plain)
     assert any(abs(float(a[0] - b[0])) > 1e-3 for a, b in zip(changed, default))
+
+
+ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("dapo", {"loss_type": "dapo", "epsilon_high": 0.28}, {"dynamic": False}),
+    ("cispo", {"loss_type": "cispo", "epsilon_high": 1.1}, {"cispo_cap": 1.1}),
+    ("sapo", {"loss_type": "sapo"}, {}),
+    (
+        "luspo",
+        {
+            "loss_type": "luspo",
+            "importance_sampling_level": "sequence",
+            "epsilon": 3e-4,
+            "epsilon_high": 4e-4,
+        },
+        {},
+    ),
+    ("lite-ppo", {"loss_type": "dapo", "scale_rewards": "batch"}, {}),
+    ("bnpo", {"loss_type": "bnpo"}, {}),
+    ("dr-grpo", {"loss_type": "dr_grpo", "scale_rewards": "none"}, {}),
+    (
+        "gspo",
+        {
+            "loss_type": "grpo",
+            "importance_sampling_level": "sequence",
+            "epsilon": 0.05,
+            "epsilon_high": 0.05,
+        },
+        {"clip_low": 0.05, "clip_high": 0.05},
+    ),
+    ("vespo", {"loss_type": "vespo"}, {}),
+    (
+        "vespo",
+        {
+            "loss_type": "vespo",
+            "vespo_k_pos": 1.0,
+            "vespo_lambda_pos": 2.0,
+            "vespo_k_neg": 0.5,
+            "vespo_lambda_neg": 4.0,
+        },
+        {"k_positive": 1.0, "lam_positive": 2.0, "k_negative": 0.5, "lam_negative": 4.0},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "theirs", "settings"), ROWS, ids=str)
+def test_rows_by_name(
+    folder: Path, tokenizer: Any, name: str, theirs: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """At their own defaults, without KL."""
+    found = our_grpo(folder, settings, name)
+    for their, our in zip(their_grpo(folder, tokenizer, {"beta": 0.0, **theirs})(), found):
+        same(their, our, (name, f"TRL 1.16 GRPOTrainer, {theirs['loss_type']}", theirs))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("clip", [0.4, 0.15])
+def test_gmpo(folder: Path, tokenizer: Any, clip: float, beta: float) -> None:
+    from trl.experimental import gmpo
+
+    theirs: dict[str, Any] = {"epsilon": clip, "beta": beta}
+    trainer = their_grpo(folder, tokenizer, theirs, gmpo.GMPOTrainer, gmpo.GMPOConfig)
+    settings = {"clip_low": clip, "clip_high": clip, "beta": beta}
+    for their, our in zip(trainer(), our_grpo(folder, settings, "gmpo")):
+        same(their, our, ("gmpo", "TRL 1.16 GMPOTrainer", theirs))
 
 
 # pairs
