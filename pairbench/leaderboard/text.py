@@ -138,9 +138,12 @@ def as_json(board: Board | Overall) -> str:
 def as_table(board: Board) -> str:
     """Returns a board for a terminal: the brief columns, and a line for each row that needs one."""
     table = _table(board, [column for column in columns(board) if column.brief], "simple")
+    above = "whole interval lies above its own"
+    if any(row.behind for row in board.rows):
+        above = "paired difference to it lies above 0"
     legend = (
         "Interquartile mean over seeds [95% interval]; a row's rank is one more than the number of "
-        "rows whose whole interval lies above its own."
+        f"rows whose {above}."
     )
     lines = [legend, *filter(None, [resolution_line(board)]), *notes(board)]
     head = [protocol_line(board), *map(printable, board.caveats)]
@@ -289,5 +292,5 @@ def _overall(board: Overall, style: str, escape: Callable[[str], str] = str) -> 
 
 def _overall_notes(board: Overall) -> list[str]:
     left = board.left_out
-    told = f"{len(left)} rows are not on all of these tasks: {', '.join(left)}."
+    told = f"Not on all of these tasks: {', '.join(left)}."
     return [*explained(board), *([told] if left else [])]

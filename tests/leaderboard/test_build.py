@@ -481,3 +481,5 @@ def test_where_a_seed_is_a_problem_rows_are_ranked_within_seeds() -> None:
     assert "paired difference" in shown["rank"].meaning
     assert "behind" in shown
     assert "behind" not in {column.key for column in columns(plain)}
+    assert "paired difference to it lies above 0" in as_table(board)
+    assert "whole interval lies above its own" in as_table(plain)

@@ -108,7 +108,7 @@ class PromptTask(LanguageTask):
 
     @cached_property
     def data(self) -> PromptSet:
-        """The prompts."""
+        """The prompts: each task of this kind says which they are."""
         raise NotImplementedError
 
     @cached_property

@@ -224,7 +224,7 @@ def _cell(row: Row | None, board: Board) -> dict[str, Any] | None:
     if row is None or row.reward is None:
         return None
     reward = row.reward
-    scores = [r.reward.iqm for r in board.rows if r.reward is not None]
+    scores = [r.reward.iqm for r in board.ranked if r.reward is not None]
     floors = [r.reward.iqm for r in board.rows if r.reward is not None and r.row == board.baseline]
     low, high = min(floors or scores), max(scores)
     there = (reward.iqm - low) / (high - low) if high > low else 0.0

@@ -296,13 +296,19 @@ def overall_page(
     return filled(
         "overall",
         board=board,
-        headings=[plain_task(heading) for heading in headings(board)],
-        cells=cells(board),
+        headings=[plain_task(heading) for heading in _row_first(headings(board))],
+        cells=[_row_first(line) for line in cells(board)],
         explained=explained(board),
         columns=columns,
         lines=lines,
         profiles=chart(None, "overall-profile", title, axes, curves, "share of runs", True),
     )
+
+
+def _row_first(line: list[str]) -> list[str]:
+    """Returns rank, row, and the rest with the row in front, where a narrow page keeps it."""
+    rank, row, *rest = line
+    return [row, rank, *rest]
 
 
 @lru_cache(maxsize=1)

@@ -50,6 +50,19 @@ def test_every_trained_row_has_a_line_and_what_was_not_run_is_a_gap() -> None:
     assert [line["row"] for line in matrix(columns, 2)] == ["grpo"]
 
 
+def test_a_row_without_a_rank_does_not_dim_the_ranked_ones() -> None:
+    """One seed has no rank, however high it scores: the colour is of those that have."""
+    alone = record("lucky", 0, algorithm="lucky", task="preference-bandit", scores=[999.0] * 4,
+                   task_config={"size": 4})  # fmt: skip
+    board = next(b for b in build([*_records(), alone]) if b.task == "preference-bandit")
+    tints = {
+        line["row"]: (line["cells"][0]["rank"], line["cells"][0]["tint"])
+        for line in matrix([board])
+    }
+    assert tints["grpo"] == (1, 100)
+    assert tints["lucky"] == (None, 100)
+
+
 def test_variants_that_differ_in_one_number_are_one_series() -> None:
     ((name, several),) = series_of(build(_records()))
     assert name == "mistake"

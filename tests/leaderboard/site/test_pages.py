@@ -195,6 +195,24 @@ def test_every_kind_of_page_fits_a_phone(opened: Any, page: Path) -> None:
         assert opened.execute_script("return document.documentElement.scrollWidth") == 390, place
 
 
+@pytest.mark.parametrize("width", [390, 768, 1400])
+def test_no_number_of_the_picture_is_cut(opened: Any, page: Path, width: int) -> None:
+    """A number cut by its frame would read as another; a pixel is the frame's own."""
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 400},
+    )
+    opened.get((page.parent / "index.html").as_uri())
+    cut = opened.execute_script(
+        "const end = document.querySelector('#picture-table').parentElement"
+        ".getBoundingClientRect().right;"
+        "return [...document.querySelectorAll('#picture-table td')].filter(c => {"
+        "const box = c.getBoundingClientRect();"
+        "return box.width && box.left < end - 2 && box.right > end + 2 }).length"
+    )
+    assert cut == 0
+
+
 def test_settings_open_from_the_row(opened: Any) -> None:
     link = "document.querySelector('tr[data-row=\"grpo\"] a')"
     target = opened.execute_script(f"{link}.click(); return {link}.getAttribute('href').slice(1)")

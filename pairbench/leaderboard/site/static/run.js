@@ -88,7 +88,7 @@
       picture(curve, rewards);
       const below = add(curve, "span", { class: "interval ends" });
       for (const text of [number(run.curve[0][0]), `${run.ways[0]} against ${board.unit}`, number(run.curve.at(-1)[0])]) add(below, "span", {}, text);
-      const table = add(add(root, "div", { class: "wide", role: "region", "aria-label": "Learning curve", tabindex: 0 }), "table");
+      const table = add(add(root, "div", { class: "wide", role: "region", "aria-label": "Learning curve", tabindex: 0 }), "table", { class: "whole" });
       const head = add(add(table, "thead"), "tr");
       for (const title of [board.unit, "labels", "updates", ...run.ways]) add(head, "th", { scope: "col" }, title);
       const body = add(table, "tbody");
