@@ -168,7 +168,7 @@ def _scale(board: Board) -> Scale | None:
     floors = [row for row in board.rows if row.floor and row.reward is not None]
     floors.sort(key=lambda row: (row.row != BASELINE, row.algorithm != BASELINE, row.row))
     rows = _trained(board)
-    if not floors or len(rows) < 2:
+    if not floors or len(rows) < 2 or not board.ranked:  # a demonstration ranks nobody
         return None
     floor, best = floors[0], rows[0]
     if floor.reward is None or best.reward is None or best.reward.iqm <= floor.reward.iqm:

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from pairbench.leaderboard.build import Board, budget_label
 from pairbench.leaderboard.columns import Column, Interval, Value, columns
+from pairbench.leaderboard.conclusion import conclusion
 from pairbench.leaderboard.overall import Overall
 from pairbench.leaderboard.rows import Rate, Reward
 from pairbench.text import number, printable
@@ -150,7 +151,9 @@ def as_markdown(board: Board) -> str:
     """Returns a board with every column, and what they mean, as GitHub renders it."""
     shown = columns(board)
     table = _table(board, shown, "pipe", markdown_text)
-    parts = [f"# {markdown_text(board.title)}", markdown_text(protocol_line(board))]
+    parts = [f"# {markdown_text(board.title)}"]
+    parts += [f"**{markdown_text(said)}**"] if (said := conclusion(board)) else []
+    parts.append(markdown_text(protocol_line(board)))
     parts += [*(f"**{markdown_text(caveat)}**" for caveat in board.caveats), table]
     parts += filter(None, [markdown_text(resolution_line(board))])
     if notes(board):
@@ -285,4 +288,6 @@ def _overall(board: Overall, style: str, escape: Callable[[str], str] = str) -> 
 
 
 def _overall_notes(board: Overall) -> list[str]:
-    return [*explained(board), *(f"{name}: {why}" for name, why in board.left_out.items())]
+    left = board.left_out
+    told = f"{len(left)} rows are not on all of these tasks: {', '.join(left)}."
+    return [*explained(board), *([told] if left else [])]

@@ -77,8 +77,13 @@ def read_several(files: Mapping[str, str]) -> dict[str, dict[str, np.ndarray]]:
         with connect() as connection:
             table = rows_of(connection, files, options, kind="numbers")
             columns = connection.execute(  # all in one go, which takes a tenth of the time
-                f"FROM {table} ORDER BY filename, file_row_number"
+                f"SELECT * EXCLUDE (filename, file_row_number) FROM {table} "
+                "ORDER BY filename, file_row_number"
             ).fetchnumpy()
+            # a name beside each row would take forty times the memory of a number
+            sizes = connection.execute(
+                f"SELECT filename, count(*) FROM {table} GROUP BY filename ORDER BY filename"
+            ).fetchall()
     except (duckdb.Error, OSError):
         found = {}
         for path, name in files.items():
@@ -86,13 +91,11 @@ def read_several(files: Mapping[str, str]) -> dict[str, dict[str, np.ndarray]]:
                 found[name] = read_series(Path(path))
         return found
     called = {os.path.abspath(path): name for path, name in files.items()}
-    names = np.asarray(columns.pop("filename"), dtype=object)
-    del columns["file_row_number"]
-    starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])).tolist()
+    ends = np.cumsum([size for _, size in sizes]).tolist()
     filled = {name: _filled(column) for name, column in columns.items()}
     return {
-        called[names[start]]: {name: column[start:end] for name, column in filled.items()}
-        for start, end in zip(starts, [*starts[1:], len(names)], strict=True)
+        called[path]: {name: column[end - size : end] for name, column in filled.items()}
+        for (path, size), end in zip(sizes, ends, strict=True)
     }
 
 

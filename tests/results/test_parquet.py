@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -95,6 +97,55 @@ def test_a_long_text_that_is_said_once_and_meant_often_is_refused(tmp_path: Path
     assert path.stat().st_size < 2**16
     with pytest.raises(PairBenchError, match="unpacks to 10000000000 letters"):
         read_texts(path)
+
+
+def varint(number: int) -> bytes:
+    """Returns a number as a Parquet footer has it: twice it, in groups of seven bits."""
+    number, out = 2 * number, []
+    while number >= 128:
+        out.append(number % 128 + 128)
+        number //= 128
+    return bytes([*out, number])
+
+
+@pytest.mark.parametrize("says", [1, 30_000_001, 900_000_001])
+@pytest.mark.parametrize("where", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_footer_that_lies_about_its_rows_costs_no_memory_and_no_other(
+    says: int, where: tuple[int, ...], tmp_path: Path
+) -> None:
+    """It has the number of rows in three places: of the file, of a column, of a group of rows."""
+    good, bad = (Store(tmp_path).write(record("grpo", seed), SERIES) for seed in range(2))
+    path, rows = Store(tmp_path).path(bad).with_suffix(".parquet"), 100_003
+    write_series(path, {"loss": np.ones(rows, np.float32)})
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    parts = data[start:-8].split(varint(rows))
+    assert len(parts) == 4
+    footer = parts[0] + b"".join(
+        varint(says if place in where else rows) + part for place, part in enumerate(parts[1:])
+    )
+    path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with suppress(PairBenchError):
+        assert len(read_series(path)["loss"]) in (1, rows)  # it may say less than it has
+    assert np.array_equal(
+        load_series(tmp_path, [good, bad])[good.identity]["loss"], SERIES["loss"], equal_nan=True
+    )
+
+
+def test_many_rows_in_few_bytes_are_read_as_the_numbers_they_are(tmp_path: Path) -> None:
+    good, bad = (Store(tmp_path).write(record("grpo", seed), SERIES) for seed in range(2))
+    path = Store(tmp_path).path(bad).with_suffix(".parquet")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT 1.0::FLOAT AS loss FROM range(1_000_000)) TO '{path}' (FORMAT parquet)"
+        )
+    assert path.stat().st_size < 2**16
+    tracemalloc.start()
+    found = load_series(tmp_path, [good, bad])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {len(series["loss"]) for series in found.values()} == {3, 1_000_000}
+    assert most < 40 * 2**20  # of 4 MB of numbers, and what they are made of
 
 
 def test_there_is_one_way_to_read_a_file() -> None:

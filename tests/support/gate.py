@@ -8,7 +8,18 @@ import pytest
 
 from tests.support.plug_in import edit, plug_in
 
+IMPORTS = """
+import time
+from pathlib import Path
+
+from pairbench.space import log_uniform
+
+"""
+
 WAIT = """
+
+SPACES = {"tabular": {"lr": log_uniform(1e-5, 1.0)}}
+
 
 def wait(iteration):
     until = time.monotonic() + 900
@@ -31,9 +42,11 @@ class Gate:
         self._file = folder / "shut"
         package = plug_in(folder, self.name, patch)
         more = package / "more.py"
-        text = "import time\nfrom pathlib import Path\n\n" + more.read_text()
+        text = IMPORTS + more.read_text()
         more.write_text(text + WAIT)
-        edit(package / "__init__.py", "return {", "more.wait(iteration)\n        return {")
+        init = package / "__init__.py"
+        edit(init, "return {", "more.wait(iteration)\n        return {")
+        edit(init, 'source = "a test"', 'source = "a test"\n    spaces = more.SPACES')
 
     def shut(self) -> None:
         self._file.touch()

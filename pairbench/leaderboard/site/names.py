@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 
 from pairbench.leaderboard.build import Board, kept_in_names
 from pairbench.results.record import digest
@@ -37,3 +40,20 @@ def algorithm_anchor(name: str) -> str:
 def algorithm_link(name: str) -> str:
     """Returns the address of an algorithm in a site."""
     return f"algorithms.html#{algorithm_anchor(name)}"
+
+
+@cache
+def _titles() -> dict[str, str]:
+    text = (files("pairbench.leaderboard.site") / "titles.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def plain_task(task: str) -> str:
+    """Returns what a task is called in words, its name where `titles.json` has none."""
+    return _titles().get(task, task)
+
+
+def plain_title(board: Board) -> str:
+    """Returns a board's title, in words where its task has some."""
+    rest = board.title.removeprefix(board.task)
+    return f"{plain_task(board.task)}{rest}"

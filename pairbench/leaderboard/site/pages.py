@@ -8,28 +8,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from tabulate import tabulate
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.leaderboard.build import Board
 from pairbench.leaderboard.columns import Column, Interval, columns
+from pairbench.leaderboard.conclusion import conclusion
 from pairbench.leaderboard.overall import Overall, OverallRow
 from pairbench.leaderboard.pairs import Pair
-from pairbench.leaderboard.rows import CurveBand, Rate, Reward, Row, with_role
-from pairbench.leaderboard.site.names import OVERALL, algorithm_link, run_link
+from pairbench.leaderboard.rows import CurveBand, Rate, Row, with_role
+from pairbench.leaderboard.site.names import algorithm_link, plain_task, plain_title, run_link
 from pairbench.leaderboard.site.sparklines import SHOWN, STEADY, Series, bands, scale
 from pairbench.leaderboard.text import (
-    cell,
     cells,
     explained,
     headings,
-    markdown_text,
     middle,
     percent,
     protocol_line,
@@ -63,7 +60,10 @@ def board_page(
     return filled(
         "board",
         board=board,
+        plain=plain_title(board),
+        conclusion=conclusion(board),
         linked=linked,
+        rank_meaning=next(column.meaning for column in shown if column.key == "rank"),
         columns=[_column(column, board) for column in shown],
         groups=_groups(shown),
         rows=[_row(row, shown, board) for row in board.rows],
@@ -98,19 +98,10 @@ def _departures(board: Board) -> dict[str, str]:
 
 def summary(board: Board) -> list[str]:
     """Returns what the board says of its rows, and what it cannot say, a sentence each."""
-    lines = []
-    first = [row for row in board.ranked if row.rank == 1]
-    if len(first) > 1:
-        lines.append(
-            f"{len(first)} rows share the first rank: with these seeds their scores do not tell "
-            "them apart."
-        )
-    elif first and len(board.ranked) > 1:
-        lines.append(f"{first[0].row} leads: its whole interval lies above the next row's.")
-    return [*lines, *filter(None, [resolution_line(board)])]
+    return [*filter(None, [resolution_line(board)])]
 
 
-def _chart(
+def chart(
     board: Board | None,
     name: str,
     title: str,
@@ -161,7 +152,7 @@ def _curves(board: Board) -> Markup:
         for row in board.rows
         if row.reward is not None
     ]
-    return _chart(board, "curves", "Learning curves", axes, found, score_name(board))
+    return chart(board, "curves", "Learning curves", axes, found, score_name(board))
 
 
 def _frontier(board: Board) -> Markup | None:
@@ -170,7 +161,7 @@ def _frontier(board: Board) -> Markup | None:
     if not names:
         return None
     axes = [distance_axis(board) if name == names[0] else (name, False) for name in names]
-    return _chart(board, "frontier", "Frontier", axes, found, score_name(board))
+    return chart(board, "frontier", "Frontier", axes, found, score_name(board))
 
 
 def distance_axis(board: Board) -> tuple[str, bool]:
@@ -216,7 +207,7 @@ def _profile(board: Board) -> Markup | None:
         for row, points in found
     ]
     axes = [(score_name(board), False)]
-    return _chart(board, "profile", "Performance profile", axes, curves, "share of runs", True)
+    return chart(board, "profile", "Performance profile", axes, curves, "share of runs", True)
 
 
 def profile(board: Board) -> list[tuple[Row, list[tuple[float, statistics.Estimate]]]]:
@@ -287,8 +278,15 @@ def _strips(board: Board, series: Mapping[str, Series]) -> dict[str, Any] | None
     }
 
 
-def overall_page(board: Overall) -> str:
-    """Returns the board over tasks as one HTML page: its table and its performance profiles."""
+def overall_page(
+    board: Overall,
+    columns: Sequence[tuple[str, str]] = (),
+    lines: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Returns the board over tasks as one HTML page: its table and its performance profiles.
+
+    `columns` (title, file's stem) and `lines` are of the picture of all rows, in a site.
+    """
     curves: list[tuple[OverallRow, list[Any]]] = []
     for row in board.rows:
         shares = zip(row.profile, board.levels, strict=True)
@@ -298,114 +296,13 @@ def overall_page(board: Overall) -> str:
     return filled(
         "overall",
         board=board,
-        headings=headings(board),
+        headings=[plain_task(heading) for heading in headings(board)],
         cells=cells(board),
         explained=explained(board),
-        profiles=_chart(None, "overall-profile", title, axes, curves, "share of runs", True),
+        columns=columns,
+        lines=lines,
+        profiles=chart(None, "overall-profile", title, axes, curves, "share of runs", True),
     )
-
-
-BESIDE = {
-    "claims": (
-        "The papers' claims, checked",
-        "What the papers assert, each with its assumption, the numbers and a verdict.",
-    ),
-    "replication": (
-        "A paper's tables beside ours",
-        "Orders, paired verdicts and rank correlations with their intervals, and what noise costs.",
-    ),
-}
-"""Pages that a folder may have beside the boards: title, and what they hold."""
-
-
-def index_page(
-    boards: Sequence[Board], stems: Sequence[str], both: Overall | None, beside: Sequence[str]
-) -> str:
-    """Returns the page that links every board's page, with its best rows.
-
-    Args:
-        boards: all boards.
-        stems: of their files.
-        both: the board over tasks, if there is one.
-        beside: which of `BESIDE` there are.
-    """
-    return filled(
-        "index",
-        boards=_entries(boards, stems, both),
-        algorithms=sorted({row.algorithm for board in boards for row in board.rows}),
-        beside=[(name, *BESIDE[name]) for name in beside],
-    )
-
-
-def index_text(
-    boards: Sequence[Board], stems: Sequence[str], both: Overall | None, beside: Sequence[str]
-) -> str:
-    """Returns the same as Markdown, which links every board's Markdown."""
-    lines = [
-        "# Leaderboards",
-        "Each board below is a Markdown file. In a clone, open `index.html` in a browser for the "
-        "same boards with sorting, learning curves, and a page of every run and every algorithm; "
-        "it needs no server. Each board is also a JSON file at full precision. All of this is made "
-        "from `results/` by `pairbench leaderboard --site leaderboards`.",
-        tabulate(
-            [
-                [
-                    f"[{markdown_text(entry['title'])}]({quote(entry['stem'])}.md)",
-                    entry["trained"],
-                    entry["runs"],
-                    ", ".join(markdown_text(row["row"]) for row in entry["best"][:LEADERS])
-                    + (f" and {more} more" if (more := len(entry["best"]) - LEADERS) > 0 else ""),
-                ]
-                for entry in _entries(boards, stems, both)
-            ],
-            ["board", "ranked rows", "runs", "first rank"],
-            tablefmt="pipe",
-            disable_numparse=True,
-        ),
-    ]
-    if beside:
-        lines.append(
-            "\n".join(f"- [{BESIDE[name][0]}]({name}.md): {BESIDE[name][1]}" for name in beside)
-        )
-    return "\n\n".join(lines) + "\n"
-
-
-LEADERS = 6
-"""Rows of the first rank named one by one on an index."""
-
-
-def _entries(
-    boards: Sequence[Board], stems: Sequence[str], both: Overall | None
-) -> list[dict[str, Any]]:
-    """What an index says of each board, the one over tasks first."""
-    found: list[dict[str, Any]] = []
-    if both is not None:
-        found.append(
-            {
-                "title": "Overall",
-                "line": "Normalised scores of the rows that are on all of "
-                f"{', '.join(scale.task for scale in both.scales)}.",
-                "stem": OVERALL,
-                "trained": len(both.rows),
-                "runs": sum(sum(row.n_seeds.values()) for row in both.rows),
-                "best": _best((row, row.score) for row in both.rows),
-            }
-        )
-    return found + [
-        {
-            "title": board.title,
-            "line": protocol_line(board),
-            "stem": stem,
-            "trained": sum(not row.floor for row in board.ranked),
-            "runs": sum(row.n_seeds for row in board.rows),
-            "best": _best((row, row.reward) for row in board.rows),
-        }
-        for board, stem in zip(boards, stems, strict=True)
-    ]
-
-
-def _best(rows: Iterable[tuple[Row | OverallRow, Reward | None]]) -> list[dict[str, str]]:
-    return [{"row": row.row, "reward": cell(score)} for row, score in rows if row.rank == 1]
 
 
 @lru_cache(maxsize=1)

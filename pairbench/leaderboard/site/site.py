@@ -17,14 +17,9 @@ from pairbench.leaderboard.build import Board, build, distinct
 from pairbench.leaderboard.formats import render
 from pairbench.leaderboard.overall import overall
 from pairbench.leaderboard.site.algorithms import algorithms_page
+from pairbench.leaderboard.site.index import claims_of, every_row, index_page, index_text
 from pairbench.leaderboard.site.names import OVERALL, SITE_FORMATS, slugs
-from pairbench.leaderboard.site.pages import (
-    board_page,
-    filled,
-    index_page,
-    index_text,
-    overall_page,
-)
+from pairbench.leaderboard.site.pages import board_page, filled, overall_page
 from pairbench.leaderboard.site.runs import index_script, runs_script
 from pairbench.leaderboard.site.sparklines import Series
 from pairbench.results.files import atomic_write, refuse_link_out
@@ -85,12 +80,12 @@ def write_site(
     both = overall(kept, boards=boards)
     if both is not None:
         texts |= {f"{OVERALL}.{end}": render(both, form) for end, form in SITE_FORMATS.items()}
-        texts[f"{OVERALL}.html"] = overall_page(both)
+        texts[f"{OVERALL}.html"] = overall_page(both, *every_row(boards, stems, both))
     texts["runs/index.js"] = index_script(boards, stems)
     texts["run.html"] = filled("run")
     texts["algorithms.html"] = algorithms_page(boards, stems)
     beside = [name for name in ("claims", "replication") if (folder / f"{name}.html").exists()]
-    texts["index.html"] = index_page(boards, stems, both, beside)
+    texts["index.html"] = index_page(boards, stems, both, beside, claims_of(folder))
     texts["README.md"] = index_text(boards, stems, both, beside)
     try:
         for name, text in texts.items():

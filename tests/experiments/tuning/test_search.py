@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections import deque
 from pathlib import Path
@@ -33,6 +36,8 @@ from pairbench.seeding import TUNING_SEEDS
 from pairbench.space import Choice, Range, choice, integers, log_uniform, uniform
 from pairbench.training import sources
 from pairbench.training.train import train
+from tests.support.gate import Gate
+from tests.support.grids import children, wait_for
 from tests.support.study_series import read_series
 
 BANDIT = "preference-bandit"
@@ -290,6 +295,32 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(
     assert again.suite == whole[1].suite
     together = first.seen + second.seen
     assert len(together) == len(set(together)) == 2 * (DRAWN + 2)
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(tmp_path / "site", monkeypatch)
+    asked = {"algorithms": ["reference", "grpo", gate.name], "trials": 2, "budget": {"steps": 2000}}
+    whole = search(tmp_path / "whole", seeds=[1000], **asked)
+    gate.shut()
+    command = [
+        sys.executable, "-m", "pairbench", "tune", "--algorithms", f"reference,grpo,{gate.name}",
+        "--task", BANDIT, "--trials", "2", "--seeds", "1000", "--budget-steps", "2000",
+        "--workers", "1", "--checkpoint-seconds", "0", "--results", str(tmp_path / "mine"),
+    ]  # fmt: skip
+    runs = Store(tmp_path / "mine" / "tuning" / BANDIT / "runs")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+        wait_for(
+            lambda: list(runs.root.glob(".checkpoints/*s")) and list(runs.root.glob("*/*/*.json"))
+        )
+        for pid in (driver.pid, *children(driver.pid)):
+            os.kill(pid, signal.SIGKILL)
+    gate.open()
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    study = tmp_path / "mine" / "tuning" / BANDIT / "study.json"
+    assert Study.model_validate_json(study.read_bytes()).sha256 == whole.study.sha256
 
 
 def test_a_study_grows_by_trials_and_rows_and_keeps_those_it_has(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -27,7 +31,7 @@ from pairbench.language.judges.panel import KnownAnswers
 from pairbench.results.folder import Store
 from pairbench.results.load import load_records
 from pairbench.results.record import RunRecord
-from tests.support.fake_judge import FakeJudge, Trouble
+from tests.support.fake_judge import FakeJudge, Trouble, longer
 from tests.support.records import record
 
 PROMPTS = 6
@@ -286,6 +290,34 @@ def test_a_budget_is_spread_over_rows_and_the_next_call_ends_the_work(
     again = judged(results, openai(fake), budget=0)
     assert again.model_dump(exclude={"requests"}) == rest.model_dump(exclude={"requests"})
     assert len(fake.asked) == whole == len(set(fake.asked))
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_what_was_said_and_the_next_asks_the_rest(
+    results: Path, fake: FakeJudge
+) -> None:
+    """It is killed while the seventh answer is waited for, which alone is asked for twice."""
+    shutil.copytree(results, results.with_name("whole"))
+    whole = judged(results.with_name("whole"), openai(fake))
+    asked, over = len(fake.asked), threading.Event()
+    fake.asked.clear()
+    command = [sys.executable, "-m", "pairbench", "judge", "--judge", openai(fake)]
+    command += ["--results", str(results), "--format", "json"]
+
+    def waits(a: str, b: str) -> str:
+        if len(fake.asked) == 7:
+            call.kill()
+            over.wait(600)
+        return longer(a, b)
+
+    fake.better = waits
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as call:
+        call.wait(600)
+    over.set()
+    done = subprocess.run(command, check=True, capture_output=True, timeout=600)
+    assert len(fake.asked) == asked + 1 and len(set(fake.asked)) == asked
+    again = Judgement.model_validate_json(done.stdout)
+    assert again.model_dump(exclude={"requests"}) == whole.model_dump(exclude={"requests"})
 
 
 def test_an_endpoint_that_gives_up_leaves_what_it_said(results: Path, fake: FakeJudge) -> None:

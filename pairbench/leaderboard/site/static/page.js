@@ -24,6 +24,18 @@
     said.textContent = `Sorted by ${head.querySelector("button").textContent}, ${order}.`;
   }));
 
+  const sort = document.getElementById("sort"), original = [...body.rows];
+  sort.addEventListener("change", () => {
+    if (sort.value !== "") {
+      const head = heads[+sort.value];
+      head.removeAttribute("aria-sort");
+      head.querySelector("button").click();
+    } else {
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      body.append(...original);
+    }
+  });
+
   const find = document.getElementById("find"), data = document.getElementById("data");
   const filter = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -39,8 +51,14 @@
   const group = document.getElementById("columns");
   const choose = () => {
     const shown = heads.map((head) => group.value === "all" || head.dataset.groups === "" || head.dataset.groups.split(" ").includes(group.value));
-    for (const row of board.rows) [...row.cells].forEach((cell, index) => { cell.hidden = !shown[index]; });
+    const apply = () => { for (const row of board.rows) [...row.cells].forEach((cell, index) => { cell.hidden = !shown[index]; }); };
+    apply();
+    // a number that the frame cuts would read as another: what does not fit is left to its own group
+    const frame = board.parentElement;
+    if (group.value === "main") for (let k = heads.length - 1; k > 4 && board.scrollWidth > frame.clientWidth && getComputedStyle(board).display === "table"; k--)
+      if (shown[k]) { shown[k] = false; apply(); }
   };
+  new ResizeObserver(choose).observe(board.parentElement);
   group.addEventListener("change", choose);
   choose();
   document.getElementById("filters").hidden = false;
@@ -72,7 +90,7 @@ document.querySelectorAll(".chart").forEach((root) => {
   const series = data.rows.map((row) => {
     const index = row.floor ? 0 : trained++;
     return {
-      ...row, shown: true,
+      ...row, shown: row.floor || index < 6,
       colour: row.floor ? "var(--floor)" : `var(--c${index % 10})`,
       dash: row.floor ? (data.rows.filter((r) => r.floor).indexOf(row) % 2 ? "1 4" : "4 4") : dashes[Math.floor(index / 6) % 4],
     };
@@ -318,7 +336,7 @@ document.querySelectorAll(".chart").forEach((root) => {
   }
   for (const s of series) {
     const toggle = button("", undefined, () => { s.set(!s.shown); redraw(); }, html("li", {}, legend));
-    toggle.setAttribute("aria-pressed", "true");
+    toggle.setAttribute("aria-pressed", String(s.shown));
     const key = make("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" }, toggle);
     make("line", { x1: 0, x2: 22, y1: 4, y2: 4, style: `stroke:${s.colour}`, "stroke-width": 3, "stroke-dasharray": s.dash }, key);
     toggle.appendChild(document.createTextNode(s.row));
