@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pairbench.batch import Batch, Signal, pick
     from pairbench.errors import DivergedError, PairBenchError
     from pairbench.evaluation import Cost, Evaluation, Guard, Measure
+    from pairbench.experiments.own import prompts
     from pairbench.experiments.reproduce import reproduce
     from pairbench.experiments.runner import run
     from pairbench.experiments.tuning.search import tune
@@ -88,6 +89,7 @@ __all__ = [
     "log_uniform",
     "objectives",
     "pick",
+    "prompts",
     "query",
     "register_algorithm",
     "register_engine",
@@ -106,6 +108,7 @@ _HOMES = {
     "pairbench.batch": "Batch Signal pick",
     "pairbench.errors": "DivergedError PairBenchError",
     "pairbench.evaluation": "Cost Evaluation Guard Measure",
+    "pairbench.experiments.own": "prompts",
     "pairbench.experiments.reproduce": "reproduce",
     "pairbench.experiments.runner": "run",
     "pairbench.experiments.tuning.search": "tune",

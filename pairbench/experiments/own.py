@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pairbench.errors import PairBenchError
@@ -26,6 +28,62 @@ class Chosen:
 
     def __repr__(self) -> str:
         return f"Chosen({self.task!r}, {dict(self.settings)!r})"
+
+
+Reward = str | Callable[..., Any]
+"""A reward function, or "FILE.py:FUNCTION"."""
+
+
+def prompts(
+    path: str | Path,
+    *,
+    reward: Reward | Sequence[Reward | tuple[Reward, float]],
+    gold: Reward | None = None,
+    name: str | None = None,
+    **settings: Any,
+) -> Chosen:
+    """Returns prompts and reward functions of one's own, as `run(task=...)` takes them.
+
+    Args:
+        path: a .jsonl, .json, .csv or .parquet file, a folder saved by `datasets`, or owner/name on
+            the hub.
+        reward: a function called as TRL calls them, or several, each alone or with its weight.
+        gold: one that ranks in their place, and trains nobody.
+        name: what boards call the task; the file's name by default.
+        settings: others of the task `prompts`, as completion_tokens=64.
+
+    Raises:
+        PairBenchError: a function stands in no file, where worker processes would find it.
+    """
+    from pairbench.language.rewards.function import loading
+
+    if loading:
+        raise PairBenchError(
+            f"{loading[0]} is loaded for its reward function, and must not run anything then: put "
+            'what runs under if __name__ == "__main__":'
+        )
+    several = reward if isinstance(reward, list | tuple) else [reward]
+    each = [one if isinstance(one, tuple) else (one, 1.0) for one in several]
+    settings |= {"reward": [f"{_place(one)}={weight:g}" for one, weight in each]}
+    settings |= {} if gold is None else {"gold": _place(gold)}
+    return Chosen(f"{OWN}:{name or Path(path).stem}", {"path": str(path), **settings})
+
+
+def _place(function: Reward) -> str:
+    """Where a function stands, for worker processes to find it there."""
+    if isinstance(function, str):
+        return function
+    name = getattr(function, "__qualname__", "")
+    try:
+        file = Path(inspect.getsourcefile(function) or "")
+    except TypeError:
+        file = Path()
+    if not name.isidentifier() or file.suffix != ".py" or not file.is_file():
+        raise PairBenchError(
+            f"the reward function {name or repr(function)} cannot go to worker processes: write "
+            "it with def in a .py file, outside any other function, and import it from there"
+        )
+    return f"{file.absolute()}:{name}"
 
 
 def resolved(

@@ -12,6 +12,7 @@ from typing import Any
 from pairbench.errors import PairBenchError
 from pairbench.experiments.launch import open_launcher
 from pairbench.experiments.launch.base import ALONE, Advanced, Ended, Execution, Job, Launcher
+from pairbench.experiments.own import Chosen
 from pairbench.experiments.progress import Monitor, Tally
 from pairbench.experiments.reading import Changes, look
 from pairbench.experiments.suite import Plan, Suite, plan
@@ -104,7 +105,7 @@ def run(
     suite: str | Suite | None = None,
     *,
     algorithms: Sequence[str] = (),
-    tasks: Sequence[str] = (),
+    tasks: Sequence[str | Chosen] = (),
     seeds: str | Sequence[int] | None = None,
     budget: Mapping[str, float] | None = None,
     protocol: Mapping[str, Any] | None = None,
@@ -113,6 +114,7 @@ def run(
     monitor: Monitor | None = None,
     execution: Execution | None = None,
     aside: bool = False,
+    task: str | Chosen | None = None,
     **how: Any,
 ) -> list[RunRecord]:
     """Runs a suite, or algorithms on tasks, and returns the records: finished, failed and skipped.
@@ -125,6 +127,7 @@ def run(
         monitor: who shows how it goes.
         execution: where the runs happen, how many at a time, and what each is given.
         aside: see `execute`.
+        task: one more of `tasks`, as `pairbench.prompts` returns it.
         how: fields of an `Execution`, as workers=4 or timeout=600.0, in place of `execution`.
 
     Raises:
@@ -133,7 +136,7 @@ def run(
     planned = plan(
         suite,
         algorithms=algorithms,
-        tasks=tasks,
+        tasks=tasks if task is None else [*tasks, task],
         seeds=seeds,
         budget=budget,
         protocol=protocol,

@@ -242,6 +242,10 @@ def _file(place: str) -> Path:
     return path
 
 
+loading: list[str] = []
+"""Files that are being loaded for their functions."""
+
+
 def _of_file(path: Path) -> ModuleType:
     about = path.stat()
     return _loaded(path, about.st_mtime_ns, about.st_size)
@@ -254,8 +258,12 @@ def _loaded(path: Path, changed: int, size: int) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    with _contained(path.name):
-        spec.loader.exec_module(module)
+    loading.append(path.name)
+    try:
+        with _contained(path.name):
+            spec.loader.exec_module(module)
+    finally:
+        loading.pop()
     return module
 
 

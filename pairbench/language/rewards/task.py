@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -83,6 +83,7 @@ class PromptTask(LanguageTask):
 
     version = "1"
     dataset = "prompts"
+    standard_protocol: ClassVar[Mapping[str, Any]] = {"budget": {"gradient_steps": 80}}
 
     class Config(PromptConfig):
         """The settings of prompts and functions."""
