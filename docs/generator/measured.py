@@ -92,3 +92,24 @@ def planned_seeds(board: str) -> str:
             for line in measured("stopping")["plan"]
         ],
     )
+
+
+SOAKED = {
+    "faults": "faults, of which", "drivers killed": "- drivers killed",
+    "workers killed": "- workers killed", "full disks": "- disks filled",
+    "hostile files": "hostile files", "files deleted": "files deleted", "calls": "calls",
+    "calls that ended early": "calls that ended before the grid had",
+    "grids completed": "times that the grid was complete, and half of it was deleted",
+    "records compared": "records compared with the undisturbed grid's on the way",
+    "files named and left out": "files that were named and left out in the end",
+    "runs": "runs of the grid", "records equal": "runs whose record is right in the end",
+}  # fmt: skip
+"""What the soak counts, in words."""
+
+
+@filler
+def soak(board: str) -> str:
+    """Returns what the soak did and what was left."""
+    found = measured("soak")
+    lines = [["seed", str(found["seed"])], ["hours", f"{found['hours']:g}"]]
+    return table(["what", "how many"], [*lines, *([SOAKED[k], f"{found[k]:,}"] for k in SOAKED)])
