@@ -10,6 +10,7 @@ from docs.generator.numbers import table
 from docs.generator.pages import ROOT, filler
 
 SEEDS = (5, 10)
+RULES = ("swap", "interval", "both")
 
 
 @cache
@@ -62,6 +63,25 @@ def coverage_of_pairs(board: str) -> str:
     return table([*heads, "lognormal 1 and normal", "least is of"], lines)
 
 
+@filler
+def false_calls(board: str) -> str:
+    """Returns how often two rows of one interquartile mean are told apart, by what is asked."""
+    lines = []
+    for alike in (True, False):
+        for seeds in (6, 8, 10):
+            pairs = [
+                pair
+                for pair in measured("coverage")["tests"]
+                if pair["seeds"] == seeds and (pair["a"] == pair["b"]) is alike
+            ]
+            most = max(pairs, key=lambda pair: pair["both"])
+            worst = most["a"] if alike else f"{most['a']} and {most['b']}"
+            found = [share(max(pair[name] for pair in pairs)) for name in RULES]
+            lines.append(["alike" if alike else "unlike", str(seeds), *found, worst])
+    heads = ["shapes", "n", "swap test alone, most", "interval alone, most", "both, most"]
+    return table([*heads, "both, most is of"], lines)
+
+
 def stopped(found: dict[str, float]) -> tuple[str, str]:
     """Returns how often looks called rows different, and the seeds it took."""
     return share(found["called different"]), f"{found['seeds']:g}"
@@ -76,6 +96,10 @@ def stopping(board: str) -> str:
         for name, own in found["null"].items()
     ]
     lines += [
+        [f"one interquartile mean, {name}", *stopped(own), share(own["at 5% a look"])]
+        for name, own in found["unlike"].items()
+    ]
+    lines += [
         [f"{size} deviations apart, normal", *stopped(own), ""]
         for size, own in found["effect"].items()
     ]
@@ -86,7 +110,7 @@ def stopping(board: str) -> str:
 def planned_seeds(board: str) -> str:
     """Returns how often as many seeds as `power` asks for found the difference."""
     return table(
-        ["rows", "difference, in deviations", "seeds asked for", "found by the sign-flip test"],
+        ["rows", "difference, in deviations", "seeds asked for", "told apart"],
         [
             [line["rows"], f"{line['effect']:g}", str(line["seeds"]), share(line["found"])]
             for line in measured("stopping")["plan"]

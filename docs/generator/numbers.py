@@ -17,7 +17,13 @@ import pairbench
 from docs.generator.pages import ROOT, Wrong, filler
 from pairbench.authoring.checks import NAMES
 from pairbench.experiments.tuning.study import Study, Trial, read_study
-from pairbench.statistics import holm, paired_iqm_difference, sign_flip_p_value
+from pairbench.statistics import (
+    holm,
+    least_p_value,
+    paired_iqm_difference,
+    swap_p_value,
+    told_apart,
+)
 from pairbench.text import number
 
 Object = dict[str, Any]
@@ -199,7 +205,7 @@ def difference(board: str, a: str, b: str) -> Object:
         raise Wrong(f"{a} and {b} share no seed on {board}")
     x, y = ([own[seed] for seed in shared] for own in (mine, theirs))
     gap = paired_iqm_difference(x, y)
-    p_value = sign_flip_p_value([a - b for a, b in zip(x, y, strict=True)])
+    p_value = swap_p_value(x, y)
     found = {"estimate": gap.estimate, "low": gap.low, "high": gap.high}
     return found | {"p_value": p_value, "seeds": len(shared)}
 
@@ -209,12 +215,18 @@ def gap_text(gap: Mapping[str, float]) -> str:
     return f"{signed(gap['estimate'])} [{signed(gap['low'])}, {signed(gap['high'])}]"
 
 
+def decides(gap: Mapping[str, float]) -> bool:
+    """Returns whether a gap tells two rows apart, or of under six seeds hints that it would."""
+    p_value = gap["p_value"] if least_p_value(int(gap["seeds"])) <= 0.05 else 0.0
+    return told_apart(gap["low"], gap["high"], p_value)
+
+
 @filler
 def undecided(board: str, a: str, b: str) -> str:
-    """Returns a less b, in a sentence that says that the interval decides nothing."""
+    """Returns a less b, in a sentence that says that the two are not told apart."""
     gap = difference(board, a, b)
-    if not gap["low"] <= 0 <= gap["high"]:
-        raise Wrong(f"the interval decides between {a} and {b}: {gap_text(gap)}")
+    if decides(gap):
+        raise Wrong(f"the rule decides between {a} and {b}: {gap_text(gap)}")
     return gap_text(gap)
 
 
@@ -222,7 +234,7 @@ def undecided(board: str, a: str, b: str) -> str:
 def above(board: str, a: str, b: str) -> str:
     """Returns by how much a is above b, in a sentence that says that it is."""
     gap = difference(board, a, b)
-    if gap["low"] <= 0:
+    if gap["low"] <= 0 or not decides(gap):
         raise Wrong(f"{a} is not above {b}: {gap_text(gap)}")
     return interval(gap, "estimate")
 
@@ -231,7 +243,7 @@ def above(board: str, a: str, b: str) -> str:
 def below(board: str, a: str, b: str) -> str:
     """Returns by how much a is below b, in a sentence that says that it is."""
     gap = difference(board, a, b)
-    if gap["high"] >= 0:
+    if gap["high"] >= 0 or not decides(gap):
         raise Wrong(f"{a} is not below {b}: {gap_text(gap)}")
     turned = {"estimate": -gap["estimate"], "low": -gap["high"], "high": -gap["low"]}
     return interval(turned, "estimate")
@@ -239,7 +251,7 @@ def below(board: str, a: str, b: str) -> str:
 
 @filler
 def p_value(board: str, a: str, b: str) -> str:
-    """Returns the sign-flip p-value of two rows, uncorrected."""
+    """Returns the swap test's p-value of two rows, uncorrected."""
     return f"{difference(board, a, b)['p_value']:.3f}"
 
 
@@ -264,7 +276,7 @@ def pair_table(board: str, *pairs: str) -> str:
             [a, b, gap_text(gap), f"{chance:.2f}", str(gap["seeds"])]
             + [f"{p:.3f}" for p in (gap["p_value"], p_holm)]
         )
-    head = ["a", "b", "a - b, IQM [95%]", "P(a run of a beats one of b)", "seeds", "sign-flip p"]
+    head = ["a", "b", "a - b, IQM [95%]", "P(a run of a beats one of b)", "seeds", "swap p"]
     return table([*head, "p, Holm over this table"], lines)
 
 

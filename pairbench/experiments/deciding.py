@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pairbench import statistics
 from pairbench.errors import PairBenchError
 from pairbench.experiments.runner import run
@@ -19,7 +17,13 @@ from pairbench.text import did_you_mean, number
 
 @dataclass(frozen=True)
 class Decision:
-    """Where two rows stand on a task: mean difference (a less b), and p-value of the last look."""
+    """Where two rows stand on a task after the last look.
+
+    Attributes:
+        difference: a's interquartile mean less b's, over the seeds that both have.
+        p_value: the swap test's.
+        decided: whether the look passed the rule that keeps all looks together at 5%.
+    """
 
     task: str
     a: str
@@ -27,17 +31,14 @@ class Decision:
     seeds: int
     difference: float
     p_value: float
-
-    @property
-    def decided(self) -> bool:
-        """Whether the look was below the level that keeps all looks together at 5%."""
-        return self.p_value <= PEEK
+    decided: bool
 
     def said(self) -> str:
         """Returns it in a sentence."""
         look = (
-            f"{self.seeds} shared seeds, mean difference {number(self.difference)}, sign-flip p = "
-            f"{self.p_value:.2g}, where a look needs {PEEK:g} so that all of them err in 5% at most"
+            f"{self.seeds} shared seeds, difference of interquartile means "
+            f"{number(self.difference)}, swap p = {self.p_value:.2g}, where a look needs {PEEK:g} "
+            f"and an interval of {1 - PEEK:.1%} without zero so that all err in 5% at most"
         )
         if not self.decided:
             return f"{self.task}: {self.a} and {self.b} are undecided ({look})."
@@ -116,8 +117,14 @@ def _look(records: Sequence[RunRecord], a: str, b: str) -> Decision | None:
     for record in records:
         if record.status == "finished" and record.evaluation is not None:
             rewards[record.row][record.seed] = record.evaluation.reward
-    gaps = [rewards[a][seed] - rewards[b][seed] for seed in sorted(rewards[a].keys() & rewards[b])]
-    if not gaps:
+    seeds = sorted(rewards[a].keys() & rewards[b])
+    if not seeds:
         return None
-    p_value = statistics.sign_flip_p_value(gaps)
-    return Decision(records[0].task, a, b, len(gaps), float(np.mean(gaps)), p_value)
+    x, y = ([rewards[row][seed] for seed in seeds] for row in (a, b))
+    difference, p_value = (
+        float(statistics.iqm(x) - statistics.iqm(y)),
+        statistics.swap_p_value(x, y),
+    )
+    return Decision(
+        records[0].task, a, b, len(seeds), difference, p_value, statistics.decided(x, y)
+    )

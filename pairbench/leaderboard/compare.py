@@ -47,16 +47,17 @@ class Comparison(BaseModel):
             where rows are skewed or collapse (see `pairbench.statistics`).
         probability_of_improvement: P(a run of a beats a run of b), ties one half.
         win_rate: a's win rate against b, on the same seeds and held-out contexts.
-        p_value: exact two-sided sign-flip permutation test of `mean_difference`.
+        p_value: two-sided permutation test of `difference` that swaps scores within seeds.
         p_holm: the same corrected for all pairs of one call (Holm 1979), where there were several.
         minimum_detectable_difference: the least true difference that these seeds would find with
-            80% power (paired t-test, two-sided 5%); None with one seed.
+            80% power (by interval and test, uncorrected); None with one seed.
         seeds_to_separate: shared seeds that would find a true difference as large as the observed
             one with that power, at least six; None where that takes over 10,000, or with one seed.
             It takes both the difference and its deviation from few seeds: a rough guide.
         per_cost: gain per unit of each cost, by its name.
         remarks: what a reader must know of what the runs have read, a sentence each.
-        conclusion: one sentence that claims no more than the interval of `difference`.
+        conclusion: one sentence that claims no more than the interval of `difference` and the test
+            allow together (`pairbench.statistics.told_apart`).
     """
 
     task: str
@@ -284,11 +285,11 @@ def _comparison(
 ) -> Comparison:
     x, y = means
     difference = rate(statistics.paired_iqm_difference(x, y))
-    p_value = rounded(statistics.sign_flip_p_value(x - y))
+    p_value = rounded(statistics.swap_p_value(x, y))
     detectable = needed = None
     if len(seeds) > 1:
         detectable = rounded(statistics.minimum_detectable_difference(x, y))
-        needed = statistics.seeds_needed(float(np.mean(x - y)), float(np.std(x - y, ddof=1)))
+        needed = statistics.seeds_needed(difference.estimate, float(np.std(x - y, ddof=1)))
     conclusion = conclude(a, b, len(seeds), difference, p_value, board.title)
     if left_out:
         conclusion = f"{conclusion.removesuffix('.')}; seeds that failed are left out."
@@ -348,7 +349,7 @@ def _with_corrected(pair: Comparison, pairs: int) -> str:
 
 
 def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where: str) -> str:
-    """Returns one plain sentence that claims no more than the interval of the difference."""
+    """Returns one plain sentence that claims no more than interval and test allow together."""
     low, high = difference.low, difference.high
     if low is None or high is None:
         return (
@@ -357,19 +358,19 @@ def conclude(a: str, b: str, seeds: int, difference: Rate, p_value: float, where
         )
     interval = (
         f"difference of interquartile means {_number(difference.estimate)}, 95% interval "
-        f"{_number(low)} to {_number(high)}, {seeds} shared seeds, sign-flip p = {p_value:.2g}"
+        f"{_number(low)} to {_number(high)}, {seeds} shared seeds, swap p = {p_value:.2g}"
     )
     if low == high == 0:
         return f"On {where}, {a} and {b} have the same mean score at each of {seeds} shared seeds."
-    if low <= 0 <= high:
-        return f"On {where}, {a} and {b} cannot be told apart: {interval}."
-    verb = "higher" if low > 0 else "lower"
-    claim = f"On {where}, {a} scored {verb} than {b}: {interval}"
-    least = 2.0 ** (1 - seeds)
-    if least > 0.05:
+    claim = f"On {where}, {a} scored {'higher' if low > 0 else 'lower'} than {b}: {interval}"
+    if statistics.told_apart(low, high, p_value):
+        return f"{claim}."
+    excluded, least = not low <= 0 <= high, statistics.least_p_value(seeds)
+    if excluded and least > 0.05:
         return f"{claim}; with so few seeds p cannot fall below {least:.2g}, so this is a hint."
-    if p_value > 0.05:
-        return f"{claim}; the sign-flip test does not confirm it at the 5% level."
+    claim = f"On {where}, {a} and {b} cannot be told apart: {interval}"
+    if excluded or p_value <= 0.05:
+        return f"{claim}; the {'interval' if excluded else 'test'} alone would, and both must."
     return f"{claim}."
 
 
@@ -383,7 +384,7 @@ def further(pair: Comparison) -> list[str]:
     if pair.minimum_detectable_difference:  # zero where every seed has the same difference
         needed = pair.seeds_to_separate
         lines.append(
-            f"{pair.n_seeds} seeds find a true difference of "
+            f"{pair.n_seeds} seeds {finding(pair.n_seeds)} a true difference of "
             f"{_number(pair.minimum_detectable_difference)} with 80% power; one as large as the "
             f"observed needs {'over 10,000' if needed is None else f'about {needed}'}"
         )
@@ -399,6 +400,11 @@ def further(pair: Comparison) -> list[str]:
                 )
             )
     return lines
+
+
+def finding(seeds: int) -> str:
+    """Returns what so many seeds do with a difference large enough: their test may be unable to."""
+    return "find" if statistics.least_p_value(seeds) <= 0.05 else "can only hint at"
 
 
 def _share(value: Rate) -> str:

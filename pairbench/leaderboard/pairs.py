@@ -43,8 +43,8 @@ class Pair(Frozen):
     """Two rows over the `n_seeds` seeds they share.
 
     `difference` is of their interquartile means there, a's less b's, as rows are ranked. `p_value`
-    is of the exact sign-flip test of the mean difference, `p_holm` the same corrected for all pairs
-    of the board (Holm 1979).
+    is of the test that swaps scores within seeds, `p_holm` the same corrected for all pairs of the
+    board (Holm 1979).
     """
 
     a: str
@@ -60,9 +60,9 @@ class Resolution(Frozen):
 
     Attributes:
         pairs: how many they are.
-        separated: those whose `p_holm` is at most 5%.
-        detectable: the least true mean difference that a pair of median spread would find with 80%
-            power, in score units (paired t-test, two-sided 5%, uncorrected).
+        separated: those whose interval leaves out 0 and whose `p_holm` is at most 5%.
+        detectable: the least true difference, in score units, that a pair of median spread would
+            find with 80% power (by interval and test, uncorrected).
     """
 
     pairs: int
@@ -123,7 +123,7 @@ def pairs_of(scores: Mapping[str, Scores]) -> tuple[list[Pair], Resolution | Non
     for a, b in combinations(scores, 2):
         if seeds := tuple(sorted(means[a].keys() & means[b].keys())):
             together[seeds].append((a, b))
-    found: dict[tuple[str, str], tuple[list[float], statistics.Estimate]] = {}
+    found: dict[tuple[str, str], tuple[statistics.Array, statistics.Estimate]] = {}
     for seeds, several in together.items():
         at = {name: k for k, name in enumerate(dict.fromkeys(n for pair in several for n in pair))}
         table = np.array([[means[name][seed] for seed in seeds] for name in at])
@@ -131,37 +131,38 @@ def pairs_of(scores: Mapping[str, Scores]) -> tuple[list[Pair], Resolution | Non
         for pair, (x, y), gap in zip(
             several, order, statistics.iqm_differences(table, order), strict=True
         ):
-            found[pair] = (table[x] - table[y]).tolist(), gap
-    gaps = [own for own, _ in found.values()]
-    p_values = [rounded(p_value) for p_value in statistics.sign_flip_p_values(gaps)]
+            found[pair] = table[[x, y]], gap
+    both = [(a, b) for (a, b), _ in found.values()]
+    p_values = [rounded(p_value) for p_value in statistics.swap_p_values(both)]
     corrected = statistics.holm(p_values).tolist()
     pairs = [
         Pair(
             a=a,
             b=b,
-            n_seeds=len(gap),
+            n_seeds=own.shape[1],
             difference=rate(difference),
             p_value=p_value,
             p_holm=rounded(p_holm),
         )
-        for ((a, b), (gap, difference)), p_value, p_holm in zip(
+        for ((a, b), (own, difference)), p_value, p_holm in zip(
             found.items(), p_values, corrected, strict=True
         )
     ]
     number = {pair: k for k, pair in enumerate(combinations(scores, 2))}
-    return sorted(pairs, key=lambda pair: number[pair.a, pair.b]), _resolution(pairs, gaps)
+    return sorted(pairs, key=lambda pair: number[pair.a, pair.b]), _resolution(pairs, both)
 
 
-def _resolution(pairs: Sequence[Pair], gaps: Sequence[Sequence[float]]) -> Resolution | None:
-    detectable = [
-        float(np.std(gap, ddof=1)) / len(gap) ** 0.5 * statistics.detectable_shift(len(gap) - 1)
-        for gap in gaps
-        if len(gap) > 1
-    ]
+def _resolution(
+    pairs: Sequence[Pair], both: Sequence[tuple[statistics.Array, statistics.Array]]
+) -> Resolution | None:
+    detectable = [statistics.minimum_detectable_difference(a, b) for a, b in both if len(a) > 1]
     if not detectable:
         return None
     return Resolution(
         pairs=len(detectable),
-        separated=sum(pair.p_holm <= 0.05 for pair in pairs if pair.n_seeds > 1),
+        separated=sum(
+            statistics.told_apart(pair.difference.low, pair.difference.high, pair.p_holm)
+            for pair in pairs
+        ),
         detectable=rounded(float(np.median(detectable))),
     )

@@ -8,15 +8,15 @@ from pydantic import BaseModel
 
 from pairbench import statistics
 from pairbench.errors import PairBenchError
-from pairbench.leaderboard.compare import Comparison
+from pairbench.leaderboard.compare import Comparison, finding
 from pairbench.leaderboard.rows import rounded
 from pairbench.text import number
 
 
 class SeedPlan(BaseModel):
-    """The shared seeds that find a true mean difference of `effect` between two rows.
+    """The shared seeds that find a true difference of `effect` between two rows.
 
-    For the paired t-test, two-sided at 5%, and no fewer than the sign-flip test can do with.
+    By the rule that `compare` follows: an interval of 95% and the swap test at 5%.
 
     Attributes:
         n_seeds: seeds that both rows have now.
@@ -46,8 +46,8 @@ class SeedPlan(BaseModel):
             f"On {self.title}, a true difference of {number(self.effect)} between {self.a} and "
             f"{self.b} is found with {self.power:.0%} power by {needed[0]} shared seeds "
             f"({needed[1]} to {needed[2]}, as far as {self.n_seeds} seeds tell the deviation of "
-            f"paired differences, {number(self.deviation)}). The {self.n_seeds} at hand find "
-            f"{number(self.detectable)}.\n"
+            f"paired differences, {number(self.deviation)}). The {self.n_seeds} at hand "
+            f"{finding(self.n_seeds)} {number(self.detectable)}.\n"
         )
 
 
@@ -63,9 +63,10 @@ def plan_seeds(pair: Comparison, effect: float, power: float = statistics.POWER)
         )
     if not (math.isfinite(effect) and effect and 0.05 < power < 1):
         raise PairBenchError("give an --effect other than 0, and a --power between 0.05 and 1")
-    n, df = pair.n_seeds, pair.n_seeds - 1
-    error = pair.minimum_detectable_difference / statistics.detectable_shift(df)
-    deviation, share = error * math.sqrt(n), 1 / math.sqrt(2 * df)
+    n, shift = pair.n_seeds, statistics.detectable_shift(statistics.kept_degrees(pair.n_seeds))
+    error = pair.minimum_detectable_difference / shift
+    deviation = statistics.EFFICIENCY * error * math.sqrt(n)
+    share = 1 / math.sqrt(2 * (n - 1))
     needed = [
         statistics.seeds_needed(effect, deviation * factor, power=power)
         for factor in (1.0, max(1 - share, 0.0), 1 + share)
@@ -82,5 +83,5 @@ def plan_seeds(pair: Comparison, effect: float, power: float = statistics.POWER)
         seeds=needed[0],
         few=needed[1],
         many=needed[2],
-        detectable=rounded(error * statistics.detectable_shift(df, power)),
+        detectable=rounded(error * statistics.detectable_shift(statistics.kept_degrees(n), power)),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from pairbench import statistics
 from pairbench.leaderboard.build import Board, budget_label
 from pairbench.leaderboard.columns import Column, Interval, Value, columns
 from pairbench.leaderboard.conclusion import conclusion
@@ -65,16 +66,18 @@ def resolution_line(board: Board) -> str:
     found = board.resolution
     if found is None:
         return ""
-    least = 2.0 ** (1 - max(pair.n_seeds for pair in board.pairs)) * found.pairs
+    alone = statistics.least_p_value(max(pair.n_seeds for pair in board.pairs))
+    least = alone * found.pairs
     said = (
         f"What it can tell: {found.separated} of {found.pairs} pair{'s' * (found.pairs > 1)} of "
-        f"trained rows ({percent(found.separated / found.pairs)}) by a sign-flip test at 5%, "
+        f"trained rows ({percent(found.separated / found.pairs)}) by interval and swap test at 5%, "
         f"corrected for so many (Holm){', which so few seeds cannot pass' if least > 0.05 else ''}"
     )
     if not found.detectable:  # every seed has the same difference
         return f"{said}."
     return (
-        f"{said}; a pair of median spread would show a true difference of "
+        f"{said}; a pair of median spread would {'hint at' if alone > 0.05 else 'show'} a true "
+        "difference of "
         f"{number(found.detectable)} with 80% power, uncorrected."
     )
 

@@ -52,6 +52,11 @@ differ: bootstrap bands of a profile cover .40 at the level that a tenth of the 
 bootstrap intervals of a probability of improvement .21 to .98. Single levels of a profile cover .89
 to .99. An optimality gap has no interval here: that of its bootstrap covers .70 to .95, for what
 few runs fell short by says little of how far others may.
+
+The swap test (`swap_p_value`) is exact for rows alike in shape: at most .053 of equal rows reach
+its 5%. Of rows unlike in shape with one interquartile mean up to .153 do, so `told_apart` asks for
+the interval beside it: both together err in .060 at six seeds, .041 at eight and .031 at ten, at
+most. Those are the largest of 21 pairs of shapes, 2,000 samples each.
 """
 
 from pairbench.statistics.aggregates import (
@@ -64,13 +69,15 @@ from pairbench.statistics.aggregates import (
 from pairbench.statistics.comparisons import (
     holm,
     kendall_tau,
+    least_p_value,
     paired_difference,
     paired_iqm_difference,
     paired_probability_of_improvement,
     probability_of_improvement,
     rank_correlation,
-    sign_flip_p_value,
-    sign_flip_p_values,
+    swap_p_value,
+    swap_p_values,
+    told_apart,
     win_rate,
 )
 from pairbench.statistics.intervals import (
@@ -86,8 +93,10 @@ from pairbench.statistics.intervals import (
     student_t_quantile,
 )
 from pairbench.statistics.power import (
+    EFFICIENCY,
     POWER,
     detectable_shift,
+    kept_degrees,
     minimum_detectable_difference,
     power_of_t_test,
     seeds_needed,
@@ -104,6 +113,7 @@ from pairbench.statistics.stopping import decided
 from pairbench.statistics.strengths import bradley_terry, bradley_terry_intervals
 
 __all__ = [
+    "EFFICIENCY",
     "POWER",
     "Array",
     "Estimate",
@@ -122,6 +132,8 @@ __all__ = [
     "iqm_interval",
     "iqm_intervals",
     "kendall_tau",
+    "kept_degrees",
+    "least_p_value",
     "mean_interval",
     "mean_intervals",
     "median",
@@ -138,9 +150,10 @@ __all__ = [
     "risk_across_runs",
     "seeds_needed",
     "short_term_risk",
-    "sign_flip_p_value",
-    "sign_flip_p_values",
     "stratified_iqm",
     "student_t_quantile",
+    "swap_p_value",
+    "swap_p_values",
+    "told_apart",
     "win_rate",
 ]

@@ -13,13 +13,15 @@ from pairbench.statistics.aggregates import Array, numbers
 from pairbench.statistics.intervals import (
     SEED,
     Estimate,
-    in_groups,
     iqm_differences,
     mean_interval,
     student_t_quantile,
 )
 
-EXACT_FLIPS = 20
+EXACT_SWAPS = 14
+
+TIES = 1e-4
+"""What the difference of means weighs in the swap test: enough to order equal ones."""
 
 
 def win_rate(a: ArrayLike, b: ArrayLike) -> Array:
@@ -99,58 +101,95 @@ def _newcombe(share: float, seeds: int, level: float) -> tuple[float, float]:
     return end(0.0), end(1.0)
 
 
-def sign_flip_p_value(differences: ArrayLike, draws: int = 100_000) -> float:
-    """Returns the two-sided sign-flip permutation p-value of a mean of paired differences (n,).
+def swap_p_value(a: ArrayLike, b: ArrayLike, draws: int = 100_000) -> float:
+    """Returns the two-sided permutation p-value of iqm(a) - iqm(b) over shared seeds, (n,) each.
 
-    If neither row is better, each difference is as likely with either sign; the p-value is the
-    share of the 2^n sign patterns whose mean is at least as far from zero. Exact up to 20 seeds,
-    beyond that from `draws` seeded patterns, the observed one counted among them. With n seeds it
-    cannot fall below 2 / 2^n: 0.25 at three, 0.0625 at five.
+    If the two rows are alike, either could have got either score of a seed; the p-value is the
+    share of the 2^n ways to swap scores within seeds whose difference of interquartile means is at
+    least as far from zero. Of ways with equal differences, that of the means decides. Exact up to
+    14 seeds, beyond that from `draws` seeded swaps, the observed one counted among them. With n
+    seeds it cannot fall below 2 / 2^n: 0.25 at three, 0.0625 at five.
 
-    Raises:
-        ValueError: if there is no difference.
-    """
-    return sign_flip_p_values([differences], draws)[0]
-
-
-def sign_flip_p_values(rows: Sequence[ArrayLike], draws: int = 100_000) -> list[float]:
-    """Returns `sign_flip_p_value` of each row of differences, those of one length in one go.
+    Its null is rows of one distribution. Rows of unlike shape that have one interquartile mean are
+    called different too often by it alone: `benchmarks/coverage.py`, and `told_apart`.
 
     Raises:
-        ValueError: if a row has no difference.
+        ValueError: if there is no seed, or the rows differ in length.
     """
-    tables = [np.sort(numbers(row).ravel()) for row in rows]
-    if not all(table.size for table in tables):
-        raise ValueError("a sign-flip test needs at least one difference")
-    return in_groups(tables, lambda several, _: _sign_flips(several, draws))
+    return swap_p_values([(a, b)], draws)[0]
 
 
-def _sign_flips(rows: Array, draws: int) -> list[float]:
-    count = rows.shape[1]
-    observed = np.abs(rows.sum(axis=1)) - 1e-9 * np.abs(rows).sum(axis=1)
-    if count <= EXACT_FLIPS:
-        return [_exact_flips(row, least) for row, least in zip(rows, observed, strict=True)]
-    hits = np.zeros(len(rows), dtype=np.int64)
-    for signs in _signs(count, draws):
-        hits += (np.abs(rows @ signs.astype(np.float64)) >= observed[:, None]).sum(axis=1)
-    return [(own + 1) / (draws + 1) for own in hits.tolist()]
+def swap_p_values(
+    pairs: Sequence[tuple[ArrayLike, ArrayLike]], draws: int = 100_000
+) -> list[float]:
+    """Returns `swap_p_value` of each pair of rows."""
+    found = []
+    for a, b in pairs:
+        gaps = _differences(a, b)
+        if not gaps.size:
+            raise ValueError("a swap test needs at least one shared seed")
+        lower, upper = np.sort([numbers(a), numbers(b)], axis=0)
+        order = np.lexsort([upper, lower])  # neither the seeds' order nor the rows' matters
+        scores, first = np.concatenate([lower[order], upper[order]]), (gaps <= 0)[order]
+        least = abs(float(_swapped(scores, first[:, None])[0])) - 1e-9 * float(np.abs(gaps).sum())
+        hits = sum(
+            int((np.abs(_swapped(scores, several)) >= least).sum())
+            for several in _swaps(len(gaps), draws)
+        )
+        if len(gaps) <= EXACT_SWAPS:
+            found.append(hits / 2 ** (len(gaps) - 1))
+        else:
+            found.append((hits + 1) / (draws + 1))
+    return found
 
 
-@lru_cache(maxsize=2)  # all boards of as many seeds ask for the same
-def _signs(count: int, draws: int) -> list[NDArray[np.int8]]:
-    """Returns random signs of `count` differences, in parts that a processor's cache holds."""
-    stream = generator(SEED, f"sign-flip:{count}")
-    return [
-        (stream.integers(0, 2, (size, count)) * 2 - 1).T.astype(np.int8, order="C")
-        for size in _chunks(draws, 1_000)
-    ]
+def _swapped(scores: Array, lower: NDArray[np.bool_]) -> Array:
+    """Returns the difference of interquartile means, and a little of the means, of each swap.
+
+    `scores` (2n,) are each seed's lower score and then each seed's upper; `lower` (n, P) says at
+    which seeds the first row has the lower one. No swap is sorted: of each score in order it is
+    counted how many of the first row's lie at or below, as in `intervals`.
+    """
+    seeds = len(lower)
+    order = np.argsort(scores, kind="stable")
+    own = np.concatenate([lower, ~lower])[order[:-1]].astype(np.int16)
+    for k in range(1, len(own)):
+        own[k] += own[k - 1]
+    other = np.arange(1, 2 * seeds, dtype=np.int16)[:, None] - own
+    steps = np.diff(scores[order])
+    cut = seeds // 4
+    kept = np.clip(other, cut, seeds - cut) - np.clip(own, cut, seeds - cut)
+    return np.asarray(steps @ (kept / (seeds - 2 * cut)) + TIES * (steps @ ((other - own) / seeds)))
 
 
-def _exact_flips(values: Array, least: float) -> float:
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return float(np.mean(np.abs(sums) >= least))
+@lru_cache(maxsize=4)  # all boards of as many seeds ask for the same
+def _swaps(count: int, draws: int) -> list[NDArray[np.bool_]]:
+    """Returns swaps (n, P) in parts: half of all, the rest being their mirror images, or drawn."""
+    if count <= EXACT_SWAPS:
+        ways = np.arange(2 ** (count - 1))
+        return [(ways >> np.arange(count)[:, None] & 1).astype(bool)]
+    stream = generator(SEED, f"swaps:{count}")
+    return [stream.random((count, size)) < 0.5 for size in _chunks(draws, 5_000)]
+
+
+def least_p_value(seeds: int) -> float:
+    """Returns what a swap test of so many shared seeds cannot fall below: 2 / 2^n."""
+    return 2.0 ** (1 - seeds)
+
+
+def told_apart(low: float | None, high: float | None, p_value: float, level: float = 0.05) -> bool:
+    """Returns whether two rows differ: their difference's interval leaves out 0, and p is low.
+
+    Both are asked, as either errs where the other holds: the swap test is exact for rows alike in
+    shape, and the interval covers for unlike ones too.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    if low is None or high is None:
+        return False
+    numbers([low, high, p_value])
+    return not low <= 0 <= high and p_value <= level
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> Array:

@@ -207,7 +207,7 @@ def test_leaderboard_and_compare(call, results: Path) -> None:  # type: ignore[n
     assert compared["n_seeds"] == 3
     assert compared["difference"]["estimate"] > 0
     said = call("compare", "grpo", "reference", *where).out.splitlines()
-    assert said[0] == compared["conclusion"] and "3 seeds find a true difference" in said[2]
+    assert said[0] == compared["conclusion"] and "3 seeds can only hint at" in said[2]
     three = ("compare", "grpo", "reference", "soft-pair-grpo", *where)
     pairs = json.loads(call(*three, "--format", "json").out)
     assert [(pair["a"], pair["b"]) for pair in pairs][1] == ("grpo", "soft-pair-grpo")

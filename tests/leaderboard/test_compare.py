@@ -42,11 +42,24 @@ def test_a_clear_difference() -> None:
     assert result.conclusion == (
         "On halfcheetah-v4, 200k steps, a scored higher than b: difference of interquartile means "
         f"10.5, 95% interval {result.difference.low:.3g} to {result.difference.high:.3g}, 8 shared "
-        "seeds, sign-flip p = 0.0078."
+        "seeds, swap p = 0.0078."
     )
     # Runs of other seeds differ far more than the two rows do.
     assert 0.5 < result.probability_of_improvement.estimate < 0.7
     assert "b scored lower than a" in compare(records, "b", "a", TASK).conclusion
+
+
+def test_interval_and_test_must_both_tell_two_rows_apart() -> None:
+    """One of six seeds is lower, 4 of 64 swaps as far; or all of eight are higher, few by much."""
+    for a, p_value, alone in (
+        ([-1.0, 10.0, 10.1, 10.2, 10.3, 10.4], 4 / 2**6, "interval"),
+        ([1.0, 1.0, 1.0, 30.0, 40.0, 60.0, 90.0, 100.0], 2 / 2**8, "test"),
+    ):
+        result = compare(row("a", a) + row("b", [0.0] * len(a)), "a", "b", TASK)
+        assert result.p_value == p_value
+        assert result.difference.includes_zero is (alone == "test")
+        assert "a and b cannot be told apart: " in result.conclusion
+        assert result.conclusion.endswith(f"; the {alone} alone would, and both must.")
 
 
 def test_few_seeds_are_a_hint_at_most() -> None:
@@ -100,9 +113,11 @@ def test_what_the_seeds_could_show() -> None:
     """Differences 1, 2, 3: mean 2, deviation 1."""
     result = compare(row("a", [11.0, 22.0, 33.0]) + row("b", [10.0, 20.0, 30.0]), "a", "b", TASK)
     shift = statistics.detectable_shift(2)
-    assert result.minimum_detectable_difference == pytest.approx(shift / 3**0.5, rel=1e-5)
+    least = shift / 3**0.5 / statistics.EFFICIENCY
+    assert result.minimum_detectable_difference == pytest.approx(least, rel=1e-5)
     assert result.seeds_to_separate == 6 == statistics.seeds_needed(2.0, 1.0)
     told = further(result)
+    assert told[1].startswith("3 seeds can only hint at a true difference of ")
     assert told[1].endswith("with 80% power; one as large as the observed needs about 6")
     equal = compare(row("a", [1.0, 2.0]) + row("b", [2.0, 1.0]), "a", "b", TASK)
     assert equal.seeds_to_separate is None and "needs over 10,000" in further(equal)[1]

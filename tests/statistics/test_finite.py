@@ -19,7 +19,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "bradley_terry": (WINS,),
     "bradley_terry_intervals": ([WINS, WINS, WINS],),
     "conditional_value_at_risk": (ROW,),
-    "decided": (ROW,),
+    "decided": (ROW, OTHER),
     "detectable_shift": (4, 0.8),
     "differences": (ROW,),
     "dispersion_across_runs": (TABLE,),
@@ -30,6 +30,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "iqm_interval": (ROW,),
     "iqm_intervals": (TABLE,),
     "kendall_tau": (ROW, OTHER),
+    "kept_degrees": (6,),
+    "least_p_value": (6,),
     "mean_interval": (ROW,),
     "mean_intervals": (TABLE,),
     "median": (ROW,),
@@ -46,10 +48,11 @@ CASES: dict[str, tuple[Any, ...]] = {
     "risk_across_runs": (ROW,),
     "seeds_needed": (1.0, 2.0),
     "short_term_risk": (ROW,),
-    "sign_flip_p_value": (ROW,),
-    "sign_flip_p_values": (TABLE,),
     "stratified_iqm": ([TABLE, TABLE],),
     "student_t_quantile": (0.975, 4),
+    "swap_p_value": (ROW, OTHER),
+    "swap_p_values": ([(ROW, OTHER)],),
+    "told_apart": (0.5, 2.0, 0.01),
     "win_rate": (ROW, OTHER),
 }
 
@@ -60,7 +63,7 @@ def call(name: str) -> Callable[..., Any]:
 
 
 def test_every_function_is_here() -> None:
-    assert {*CASES, "Array", "Estimate", "POWER"} == set(s.__all__)
+    assert {*CASES, "Array", "EFFICIENCY", "Estimate", "POWER"} == set(s.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

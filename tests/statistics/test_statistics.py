@@ -66,22 +66,51 @@ def test_student_quantiles_against_tables() -> None:
         assert statistics.student_t_quantile(0.025, df) == pytest.approx(-table, abs=1e-4)
 
 
-def test_sign_flips_by_hand() -> None:
-    # Of the 8 patterns only +++ and --- are as far from zero.
-    assert statistics.sign_flip_p_value([1.0, 2.0, 3.0]) == 0.25
-    # |sum| >= 4 for: +++, +-+ excluded (1 - 2 + 3 = 2), -++ (4), and their negatives.
-    assert statistics.sign_flip_p_value([-1.0, 2.0, 3.0]) == 0.5
-    assert statistics.sign_flip_p_value([0.0, 0.0]) == 1.0
-    assert statistics.sign_flip_p_value([5.0]) == 1.0
+def test_swaps_by_hand() -> None:
+    """Of up to three seeds nothing is cut, so that it is the sign-flip test of their mean."""
+    zero = [0.0, 0.0, 0.0]
+    # Of the 8 ways to swap only none and all are as far from zero.
+    assert statistics.swap_p_value([1.0, 2.0, 3.0], zero) == 0.25
+    # |sum| >= 4 for: none (4), the first alone (6), and their mirror images.
+    assert statistics.swap_p_value([-1.0, 2.0, 3.0], zero) == 0.5
+    assert statistics.swap_p_value(zero, zero) == 1.0
+    assert statistics.swap_p_value([5.0], [3.0]) == 1.0
     with pytest.raises(ValueError, match="at least one"):
-        statistics.sign_flip_p_value([])
+        statistics.swap_p_value([], [])
+    with pytest.raises(ValueError, match="two equal rows"):
+        statistics.swap_p_value([1.0], [1.0, 2.0])
 
 
-def test_sampled_sign_flips_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    differences = generator(3, "test").normal(0.5, 1.0, 12)
-    exact = statistics.sign_flip_p_value(differences)
-    monkeypatch.setattr(comparisons, "EXACT_FLIPS", 4)
-    sampled = statistics.sign_flip_p_value(differences)
+def test_swaps_of_interquartile_means_by_hand() -> None:
+    """Of four seeds the middle two count: (20 + 30) / 2 less (1 + 2) / 2 is 23.5.
+
+    Swapping 99 and 3 gives 15 - 1.5, and any other less too: 2 of 16 ways. With 8 in the place of
+    0, swapping 10 and 8 leaves both middles as they are: the means, nearer then, decide.
+    """
+    a = [10.0, 20.0, 30.0, 99.0]
+    assert statistics.swap_p_value(a, [0.0, 1.0, 2.0, 3.0]) == 2 / 16
+    b = [8.0, 1.0, 2.0, 0.0]
+    assert statistics.iqm([8.0, *a[1:]]) - statistics.iqm([10.0, *b[1:]]) == 25.0 - 1.5
+    assert statistics.iqm(a) - statistics.iqm(b) == 23.5
+    assert statistics.swap_p_value(a, b) == 2 / 16
+    # Means do not count for more: the difference of means is 0, of interquartile means 23.5.
+    assert statistics.swap_p_value([10.0, 20.0, 30.0, -57.0], [0.0, 1.0, 2.0, 0.0]) < 1
+
+
+def test_two_rows_are_told_apart_by_interval_and_test_together() -> None:
+    assert statistics.told_apart(0.1, 2.0, 0.05) and statistics.told_apart(-2.0, -0.1, 0.01)
+    for low, high, p_value in ((0.1, 2.0, 0.051), (-0.1, 2.0, 0.01), (0.0, 1.0, 0.01)):
+        assert not statistics.told_apart(low, high, p_value)
+    assert not statistics.told_apart(None, None, 0.0)
+    assert not statistics.told_apart(0.1, 2.0, 0.02, 0.008)
+    assert [statistics.least_p_value(n) for n in (1, 5, 6)] == [1.0, 0.0625, 0.03125]
+
+
+def test_sampled_swaps_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = generator(3, "test").normal([[0.5], [0.0]], 1.0, (2, 12))
+    exact = statistics.swap_p_value(a, b)
+    monkeypatch.setattr(comparisons, "EXACT_SWAPS", 4)
+    sampled = statistics.swap_p_value(a, b, draws=99_999)  # what was asked for before is kept
     assert 0.01 < exact < 0.9
     assert sampled == pytest.approx(exact, abs=0.006)  # four standard errors at 100,000 draws
 
@@ -103,9 +132,8 @@ def stretched(plain: statistics.Estimate, counts: Sequence[int]) -> statistics.E
     )
 
 
-def test_many_rows_at_once_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_at_once_are_as_one_by_one() -> None:
     """The same draws, so that a board does not depend on which rows are asked for together."""
-    monkeypatch.setattr(comparisons, "EXACT_FLIPS", 4)
     draw = generator(5, "test")
     rows = [draw.normal(size=count) for count in (7, 3, 7, 2, 7, 1)]
     gaps = draw.normal(size=(7, 3))
@@ -135,8 +163,6 @@ def test_many_rows_at_once_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
             assert (one.low is None) == (other.low is None)
             numbers = [[x for x in estimate if x is not None] for estimate in (one, other)]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-9, abs=1e-12)
-    together = statistics.sign_flip_p_values(rows)
-    assert together == [statistics.sign_flip_p_value(row) for row in rows]
     for wrong in (statistics.iqm_intervals, statistics.mean_intervals):
         with pytest.raises(ValueError, match="at least one"):
             wrong([[1.0], []])
@@ -189,7 +215,12 @@ def test_order_of_seeds_changes_nothing(scores: list[float], random: object) -> 
     shuffled = list(scores)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert statistics.iqm_interval(shuffled) == statistics.iqm_interval(scores)
-    assert statistics.sign_flip_p_value(shuffled) == statistics.sign_flip_p_value(scores)
+    pairs, other = list(enumerate(scores)), [(s**2 % 7, s) for s in scores]
+    for rows in (pairs, other):
+        order = list(rows)
+        random.shuffle(order)  # type: ignore[attr-defined]
+        a, b = (np.array(order, dtype=float).T, np.array(rows, dtype=float).T)
+        assert statistics.swap_p_value(*a) == statistics.swap_p_value(*b)
 
 
 @FEW
@@ -220,8 +251,7 @@ def test_swapping_sides_mirrors_every_comparison(a: list[float], data: st.DataOb
     b = data.draw(st.lists(st.sampled_from(a), min_size=len(a), max_size=len(a)))
     there, back = statistics.paired_difference(a, b), statistics.paired_difference(b, a)
     assert there.estimate == pytest.approx(-back.estimate)
-    differences = np.subtract(a, b)
-    assert statistics.sign_flip_p_value(differences) == statistics.sign_flip_p_value(-differences)
+    assert statistics.swap_p_value(a, b) == statistics.swap_p_value(b, a)
     assert statistics.win_rate(a, b) + statistics.win_rate(b, a) == pytest.approx(1.0)
     forward = statistics.paired_probability_of_improvement(a, b)
     assert forward.estimate + statistics.probability_of_improvement(b, a) == pytest.approx(1.0)
@@ -229,12 +259,26 @@ def test_swapping_sides_mirrors_every_comparison(a: list[float], data: st.DataOb
     assert 0 <= forward.low <= forward.estimate <= forward.high <= 1
 
 
+WHOLE = st.integers(-20, 20)
+
+
 @FEW
-@given(st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=7))
-def test_sign_flips_match_enumeration(differences: list[float]) -> None:
-    patterns = list(itertools.product((-1, 1), repeat=len(differences)))
-    far = sum(abs(np.dot(p, differences)) >= abs(sum(differences)) for p in patterns)
-    assert statistics.sign_flip_p_value(differences) == far / len(patterns)
+@given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=7))
+def test_swaps_match_enumeration(pairs: list[tuple[int, int]]) -> None:
+
+    def far(ways: Sequence[tuple[int, int]]) -> float:
+        a, b = np.array(ways, dtype=float).T
+        gap = statistics.iqm(a) - statistics.iqm(b) + comparisons.TIES * (a.mean() - b.mean())
+        return abs(float(gap))
+
+    patterns = list(itertools.product((False, True), repeat=len(pairs)))
+    hits = sum(
+        far([(b, a) if swap else (a, b) for (a, b), swap in zip(pairs, pattern, strict=True)])
+        >= far(pairs) - 1e-8
+        for pattern in patterns
+    )
+    a, b = np.array(pairs, dtype=float).T
+    assert statistics.swap_p_value(a, b) == hits / len(patterns)
 
 
 def test_medians_by_hand() -> None:
@@ -372,7 +416,7 @@ def test_pairing_removes_what_seeds_share() -> None:
     a = shared + 3 + stream.normal(0, 1, 10)
     paired = statistics.paired_difference(a, shared)
     assert paired.low is not None and 0 < paired.low < 3 < (paired.high or 0) + 1
-    assert statistics.sign_flip_p_value(a - shared) == 2 / 2**10
+    assert statistics.swap_p_value(a, shared) == 2 / 2**10
 
 
 @pytest.mark.parametrize(("seeds", "plain_at_most"), [(3, 0.80), (5, 0.93), (10, 0.97)])

@@ -27,10 +27,11 @@ COMMAND = "pairbench replicate --site leaderboards"
 
 PREFACE = (
     "The tables of arXiv {paper} ({title}) beside the runs of this repository's suites. A verdict "
-    "is that of the 95% interval of paired differences over the seeds two rows share: it agrees "
-    "with the paper's order, contradicts it, or leaves it undecided, and says no more. Nothing "
-    "corrects for there being {pairs} pairs; under six shared seeds no sign-flip test could "
-    "confirm a difference at 5%, so verdicts from so few are hints."
+    "is that of the 95% interval of two rows' difference of interquartile means over the seeds "
+    "they share, which from six seeds on the swap test must confirm: it agrees with the paper's "
+    "order, contradicts it, or leaves it undecided, and says no more. Nothing corrects for there "
+    "being {pairs} pairs; under six shared seeds no such test could confirm a difference at 5%, "
+    "so verdicts from so few are hints."
 )
 CORRELATION = (
     "Kendall's tau of a seed's order with the paper's, mean over {seeds} of {rows} rows: {tau}; 1 "
@@ -114,7 +115,7 @@ def lines(result: Replicated) -> list[list[str]]:
     ]
 
 
-PAIR_HEADINGS = ("claim", "in its favour [95%]", "shared seeds", "sign-flip p", "verdict")
+PAIR_HEADINGS = ("claim", "in its favour [95%]", "shared seeds", "swap p", "verdict")
 
 
 def pair_cells(result: Replicated, pair: Pair) -> list[str]:

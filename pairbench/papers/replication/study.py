@@ -1,9 +1,10 @@
 """The paper's tables against the records at hand: orders, paired verdicts, what noise costs.
 
-A verdict is that of a 95% interval of paired differences over the seeds two rows share, and never
-more: "agrees" if it lies on the paper's side of zero, "contradicts" if on the other, else
-"undecided", as with fewer than two shared seeds or a seed that failed; "no runs" where the rows
-share none. Which runs count follows from the suites: a record of other settings is none of them.
+A verdict is that of the 95% interval of two rows' difference of interquartile means over the seeds
+they share, which from six seeds on the swap test must confirm: "agrees" if it lies on the paper's
+side of zero, "contradicts" if on the other, else "undecided", as with fewer than two shared seeds
+or a seed that failed; "no runs" where the rows share none. Which runs count follows from the
+suites: a record of other settings is none of them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Line(BaseModel):
 class Pair(BaseModel):
     """Whether `better`, which the paper has above `worse`, is above it here.
 
-    `difference` is in the direction of the paper's claim: positive agrees.
+    `difference`, of interquartile means, is in the direction of the paper's claim: positive agrees.
     """
 
     better: str
@@ -165,13 +166,11 @@ def replicate(records: Iterable[RunRecord], paper: Paper | None = None) -> Repli
     )
 
 
-def verdict(difference: Rate | None) -> Verdict:
-    """Returns what the interval of a difference in the paper's direction says of its claim."""
-    if difference is None or difference.low is None or difference.high is None:
+def verdict(difference: Rate | None, p_value: float = 0.0) -> Verdict:
+    """Returns what a difference in the paper's direction, and its test if any, say of a claim."""
+    if difference is None or not statistics.told_apart(difference.low, difference.high, p_value):
         return "undecided"
-    if difference.low > 0:
-        return "agrees"
-    return "contradicts" if difference.high < 0 else "undecided"
+    return "agrees" if difference.estimate > 0 else "contradicts"
 
 
 def quantity(record: RunRecord, name: str) -> float | None:
@@ -324,14 +323,16 @@ def _pair(
         return Pair(better=better, worse=worse, n_seeds=0, verdict="no runs")
     sign = 1.0 if table.better == "more" else -1.0
     a, b = (sign * np.array([own[seed] for seed in seeds]) for own in (ours, theirs))
-    difference = rate(statistics.paired_difference(a, b))
+    difference = rate(statistics.paired_iqm_difference(a, b))
+    p_value = float(f"{statistics.swap_p_value(a, b):.6g}")
+    testable = statistics.least_p_value(len(seeds)) <= 0.05
     return Pair(
         better=better,
         worse=worse,
         n_seeds=len(seeds),
         difference=difference,
-        p_value=float(f"{statistics.sign_flip_p_value(a - b):.6g}"),
-        verdict="undecided" if failed else verdict(difference),
+        p_value=p_value,
+        verdict="undecided" if failed else verdict(difference, p_value if testable else 0.0),
     )
 
 
