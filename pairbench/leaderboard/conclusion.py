@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pairbench import statistics
 from pairbench.leaderboard.build import Board
+from pairbench.leaderboard.pairs import Pair
 from pairbench.text import printable
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -25,9 +27,9 @@ def conclusion(board: Board) -> str:
     """Returns one sentence on the trained rows that have a rank, "" where there is none.
 
     Rows of the best rank are not told apart: their own intervals overlap. A row is called worse
-    than these where each of its paired differences to them has an interval below 0; those are not
-    corrected for how many pairs a board has, which the sentence says unless all of them hold after
-    Holm's correction too.
+    than these where it is told apart from each of them, as `compare` tells (interval and test);
+    that is not corrected for how many pairs a board has, which the sentence says unless all of it
+    holds after Holm's correction too. Five seeds so call no row worse.
     """
     rows = [row.row for row in board.ranked if not row.floor]
     if len(rows) < 2:
@@ -38,11 +40,9 @@ def conclusion(board: Board) -> str:
     worse, corrected = [], True
     for name in rows[len(first) :]:
         met = [pairs.get((one, name)) for one in first]
-        if all(
-            pair and pair.difference.low is not None and pair.difference.low > 0 for pair in met
-        ):
+        if all(pair is not None and _above(pair, pair.p_value) for pair in met):
             worse.append(name)
-            corrected &= all(pair is not None and pair.p_holm <= 0.05 for pair in met)
+            corrected &= all(pair is not None and _above(pair, pair.p_holm) for pair in met)
     if len(first) == 1:
         said = f"{listed(first)} is first, its whole interval above the next row's"
     else:
@@ -54,7 +54,13 @@ def conclusion(board: Board) -> str:
         )
     how = "corrected for all pairs" if corrected else "uncorrected"
     verb = "is" if len(worse) == 1 else "are"
-    return f"{said}; {listed(worse)} {verb} worse than {_these(first)} (paired intervals, {how})."
+    return f"{said}; {listed(worse)} {verb} worse than {_these(first)} (paired interval and test, {how})."
+
+
+def _above(pair: Pair, p_value: float) -> bool:
+    """Whether the first of a pair is told apart from the second, and better."""
+    gap = pair.difference
+    return gap.estimate > 0 and statistics.told_apart(gap.low, gap.high, p_value)
 
 
 def _these(first: Sequence[str]) -> str:

@@ -42,21 +42,32 @@ def test_rows_that_overlap_are_not_told_apart_and_the_worse_one_is_named() -> No
     board = _board(10, grpo=10.0, ppo=10.2, dpo=2.0, reference=0.0)
     assert [row.rank for row in board.rows] == [1, 1, 3, 4]
     assert conclusion(board) == (
-        "ppo and grpo are not told apart; dpo is worse than both (paired intervals, corrected for "
-        "all pairs)."
+        "ppo and grpo are not told apart; dpo is worse than both (paired interval and test, "
+        "corrected for all pairs)."
     )
     assert conclusion(board) in as_markdown(board)
 
 
-def test_few_seeds_cannot_be_corrected_and_the_sentence_says_so() -> None:
+def test_five_seeds_call_no_row_worse() -> None:
+    """The least p-value of five paired seeds is 2 / 2^5 = .0625, however far rows are apart."""
     board = _board(5, grpo=10.0, ppo=10.2, dpo=2.0)
-    assert conclusion(board).endswith("dpo is worse than both (paired intervals, uncorrected).")
+    assert conclusion(board) == (
+        "ppo and grpo are not told apart; no other row is shown to be worse than both."
+    )
+
+
+def test_what_does_not_hold_for_all_pairs_is_called_uncorrected() -> None:
+    """Six seeds reach 2 / 2^6 = .031, and three pairs thrice that."""
+    board = _board(6, grpo=10.0, ppo=10.2, dpo=2.0)
+    assert conclusion(board).endswith(
+        "dpo is worse than both (paired interval and test, uncorrected)."
+    )
 
 
 def test_one_row_may_lead_and_none_may_be_worse() -> None:
     assert conclusion(_board(10, grpo=20.0, ppo=10.0)) == (
         "grpo is first, its whole interval above the next row's; ppo is worse than it (paired "
-        "intervals, corrected for all pairs)."
+        "interval and test, corrected for all pairs)."
     )
     assert conclusion(_board(10, grpo=10.0, ppo=10.1)) == ("ppo and grpo are not told apart.")
     assert conclusion(_board(10, grpo=10.0)) == ""
