@@ -54,7 +54,8 @@ def conclusion(board: Board) -> str:
         )
     how = "corrected for all pairs" if corrected else "uncorrected"
     verb = "is" if len(worse) == 1 else "are"
-    return f"{said}; {listed(worse)} {verb} worse than {_these(first)} (paired interval and test, {how})."
+    them = f"{_these(first)} (paired interval and test, {how})"
+    return f"{said}; {listed(worse)} {verb} worse than {them}."
 
 
 def _above(pair: Pair, p_value: float) -> bool:
