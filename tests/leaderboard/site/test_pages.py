@@ -132,7 +132,7 @@ def test_curves_toggle_and_tell_values(opened: Any) -> None:
         "s.dispatchEvent(new KeyboardEvent('keydown', {key: 'End', bubbles: true}))"
     )
     tip = opened.execute_script("return document.querySelector('#curves .tip').innerText")
-    assert "200k environment steps" in tip and "ppo" in tip and "[" in tip
+    assert "200k environment steps" in tip and "hard-pair-grpo" in tip and "[" in tip
 
 
 def test_markup_stays_text(opened: Any) -> None:
